@@ -1,0 +1,126 @@
+//! Names, shapes and default sizes of the maps, and the fingerprint of all of them.
+
+use crate::config::{NodeConfig, PodRange, PrefixKey};
+use crate::counter::COUNTER_SLOTS;
+use crate::flow::{FlowKey, FlowValue};
+use crate::plain::{HASH_START, Plain, mix, mix_text};
+use crate::service::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceValue};
+use crate::socket::{SocketKey, SocketValue};
+
+/// Kinds of maps in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// Hash, allocated on demand.
+    Hash,
+    /// Array.
+    Array,
+    /// Per-CPU array.
+    PerCpuArray,
+    /// Hash that evicts the least recently used entry when full.
+    LruHash,
+    /// Longest-prefix trie.
+    LpmTrie,
+}
+
+/// Shape of one map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSpec {
+    /// Name in the eBPF objects and of the pin. At most 15 characters, the kernel's limit.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: MapKind,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// What lies where in key and value.
+    layout: u64,
+    /// Capacity unless configured otherwise.
+    pub default_entries: u32,
+}
+
+impl MapSpec {
+    const fn of<K: Plain, V: Plain>(name: &'static str, kind: MapKind, default_entries: u32) -> Self {
+        assert!(name.len() <= 15);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "sizes of small structs, in a constant"
+        )]
+        Self {
+            name,
+            kind,
+            key_size: size_of::<K>() as u32,
+            value_size: size_of::<V>() as u32,
+            layout: mix(mix(HASH_START, K::LAYOUT), V::LAYOUT),
+            default_entries,
+        }
+    }
+}
+
+/// [`FrontendKey`] → [`FrontendValue`].
+pub const FRONTENDS: MapSpec = MapSpec::of::<FrontendKey, FrontendValue>("FRONTENDS", MapKind::Hash, 262_144);
+/// [`crate::ServiceId`] → [`ServiceValue`].
+pub const SERVICES: MapSpec = MapSpec::of::<u32, ServiceValue>("SERVICES", MapKind::Array, 65_536);
+/// Slot number → [`BackendId`].
+pub const SLOTS: MapSpec = MapSpec::of::<u32, BackendId>("SLOTS", MapKind::Array, 1_048_576);
+/// [`BackendId`] → [`BackendValue`].
+pub const BACKENDS: MapSpec = MapSpec::of::<u32, BackendValue>("BACKENDS", MapKind::Array, 524_288);
+/// Prefixes that hold service addresses and nothing else.
+pub const SERVICE_RANGES: MapSpec = MapSpec::of::<PrefixKey, u32>("SERVICE_RANGES", MapKind::LpmTrie, 1_024);
+/// Destinations that pods reach with their own address.
+pub const NON_MASQUERADE: MapSpec = MapSpec::of::<PrefixKey, u32>("NON_MASQUERADE", MapKind::LpmTrie, 16_384);
+/// Addresses of pods.
+pub const POD_RANGES: MapSpec = MapSpec::of::<PrefixKey, PodRange>("POD_RANGES", MapKind::LpmTrie, 256);
+/// (socket, backend) → the frontend it dialled.
+pub const SOCKET_REVERSE: MapSpec =
+    MapSpec::of::<SocketKey, SocketValue>("SOCKET_REVERSE", MapKind::LruHash, 131_072);
+/// (unconnected UDP socket, frontend) → the backend it uses.
+pub const SOCKET_CHOICE: MapSpec =
+    MapSpec::of::<SocketKey, SocketValue>("SOCKET_CHOICE", MapKind::LruHash, 65_536);
+/// Translated flows of packets.
+pub const FLOWS: MapSpec = MapSpec::of::<FlowKey, FlowValue>("FLOWS", MapKind::LruHash, 262_144);
+/// One [`NodeConfig`].
+pub const CONFIG: MapSpec = MapSpec::of::<u32, NodeConfig>("CONFIG", MapKind::Array, 1);
+/// [`crate::Counter`] → count, per CPU.
+pub const COUNTERS: MapSpec = MapSpec::of::<u32, u64>("COUNTERS", MapKind::PerCpuArray, COUNTER_SLOTS);
+/// One `u64`: the fingerprint the other pins were made with.
+pub const LAYOUT: MapSpec = MapSpec::of::<u32, u64>("LAYOUT", MapKind::Array, 1);
+
+/// Every map, in the order they are created. [`LAYOUT`] comes last: it says that the others are whole.
+pub const ALL: [&MapSpec; 13] = [
+    &FRONTENDS,
+    &SERVICES,
+    &SLOTS,
+    &BACKENDS,
+    &SERVICE_RANGES,
+    &NON_MASQUERADE,
+    &POD_RANGES,
+    &SOCKET_REVERSE,
+    &SOCKET_CHOICE,
+    &FLOWS,
+    &CONFIG,
+    &COUNTERS,
+    &LAYOUT,
+];
+
+/// Raised by hand when the meaning of a field changes but neither its name nor its place.
+const MEANING: u64 = 1;
+
+/// Identifies the layout of all maps. Capacities are not part of it.
+pub const LAYOUT_FINGERPRINT: u64 = fingerprint();
+
+/// A hash over names, kinds, sizes and layouts.
+const fn fingerprint() -> u64 {
+    let mut hash = mix(HASH_START, MEANING);
+    let mut index = 0;
+    while index < ALL.len() {
+        let spec = ALL[index];
+        hash = mix_text(hash, spec.name);
+        hash = mix(hash, spec.kind as u64);
+        hash = mix(hash, spec.key_size as u64);
+        hash = mix(hash, spec.value_size as u64);
+        hash = mix(hash, spec.layout);
+        index += 1;
+    }
+    hash
+}

@@ -1,0 +1,220 @@
+//! Packets that come in from a device: answers to translated flows, and new flows to frontends.
+//!
+//! A local backend gets the packet with the client's address, through the node's routing. A remote one gets
+//! it from this node's address, and answers to it; such packets carry a local source, which the node's input
+//! path would refuse, so they are forwarded from here.
+
+use skep_abi::{
+    Address, BackendFlags, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FrontendFlags,
+    FrontendValue, Hook, NodeConfig, PodRange, Protocol,
+};
+
+use crate::Verdict;
+use crate::flow::{self, Opened, PortPolicy, Resumption};
+use crate::lookup::{self, Lookup};
+use crate::packet::{self, Family, Header, PacketMut, Parsed};
+use crate::rewrite;
+use crate::select::{self, Choice};
+use crate::tables::{PacketWorld, ServiceTables};
+
+/// Handles one packet whose IP header starts at `l3_offset`.
+#[inline(always)]
+pub fn ingress<W: PacketWorld, P: PacketMut>(
+    world: &W,
+    packet: &mut P,
+    family: Family,
+    l3_offset: u32,
+) -> Verdict {
+    let mut header = Header::empty(family, l3_offset, Hook::INGRESS);
+    let parsed = packet::parse(packet, &mut header);
+    if parsed != Parsed::Known {
+        return leave_alone(world, &header, parsed);
+    }
+    let now_s = world.now_s();
+    if let Some(value) = world.flow(&header.tuple) {
+        match flow::resume(world, &header, &value, now_s) {
+            Resumption::Continue => {
+                return match find_way(world, &header, &value) {
+                    Ok(()) => deliver(packet, &header, &value),
+                    Err(counter) => Verdict::Drop(counter),
+                };
+            }
+            Resumption::Drop(counter) => return Verdict::Drop(counter),
+            Resumption::Reopen => {}
+        }
+    }
+    let mut value = FlowValue::default();
+    match open(world, &header, now_s, &mut value) {
+        Ok(()) => deliver(packet, &header, &value),
+        Err(verdict) => verdict,
+    }
+}
+
+/// Counts what cannot be looked up.
+#[inline(always)]
+pub(crate) fn leave_alone<W: ServiceTables>(world: &W, header: &Header, parsed: Parsed) -> Verdict {
+    match parsed {
+        Parsed::Fragment => world.count(Counter::PacketFragment),
+        Parsed::Malformed => world.count(Counter::PacketMalformed),
+        Parsed::Foreign | Parsed::Known => {}
+    }
+    bypass(world, &header.tuple.destination)
+}
+
+/// What is no service's passes, unless it goes where only services are.
+#[inline(always)]
+pub(crate) fn bypass<W: ServiceTables>(world: &W, destination: &Address) -> Verdict {
+    if world.in_service_range(destination) {
+        Verdict::Drop(Counter::DropNoService)
+    } else {
+        Verdict::Pass
+    }
+}
+
+/// For a packet that is to be sent on from here: whether it can be, before anything is spent on it.
+#[inline(always)]
+fn find_way<W: PacketWorld>(world: &W, header: &Header, value: &FlowValue) -> Result<(), Counter> {
+    if !value.flags.contains(FlowFlags::REDIRECT) {
+        return Ok(());
+    }
+    if header.hop_limit <= 1 {
+        return Err(Counter::DropHopLimit);
+    }
+    world.forward(&value.source, &value.destination)
+}
+
+/// Rewrites the packet and lets it go on the way that was found.
+#[inline(always)]
+fn deliver<P: PacketMut>(packet: &mut P, header: &Header, value: &FlowValue) -> Verdict {
+    let redirect = value.flags.contains(FlowFlags::REDIRECT);
+    match rewrite::rewrite(packet, header, value, redirect) {
+        Err(packet::Unwritable) => Verdict::Drop(Counter::DropRewrite),
+        Ok(()) if redirect => Verdict::Forwarded,
+        Ok(()) => Verdict::Translated,
+    }
+}
+
+/// Opens a flow to a backend, if the packet is addressed to a frontend, and writes it to `value`.
+#[inline(always)]
+fn open<W: PacketWorld>(
+    world: &W,
+    header: &Header,
+    now_s: u32,
+    value: &mut FlowValue,
+) -> Result<(), Verdict> {
+    let key = &header.tuple;
+    let Some(config) = world.config() else {
+        return Err(Verdict::Drop(Counter::DropNoNodeAddress));
+    };
+    if header.is_icmp() {
+        return Err(bypass(world, &key.destination));
+    }
+    if is_martian(config, key) {
+        world.count(Counter::PacketMartian);
+        return Err(bypass(world, &key.destination));
+    }
+    let frontend = match lookup::for_packet(world, key) {
+        Lookup::Frontend(frontend) if !frontend.flags.contains(FrontendFlags::CLUSTER_IP) => frontend,
+        Lookup::Foreign => return Err(Verdict::Pass),
+        _ => return Err(Verdict::Drop(Counter::DropNoService)),
+    };
+    if key.protocol == Protocol::TCP && !header.is_tcp_opening() {
+        return Err(refuse(world, &frontend, Counter::PacketStray, Counter::DropStray));
+    }
+    value.last_seen_s = now_s;
+    match select::choose(world, frontend.service) {
+        Choice::Backend(id, backend) => {
+            open_to(world, config, header, id, backend, value).map_err(Verdict::Drop)
+        }
+        Choice::NoBackend => Err(refuse(
+            world,
+            &frontend,
+            Counter::PacketNoBackend,
+            Counter::DropNoBackend,
+        )),
+        Choice::Hole => Err(Verdict::Drop(Counter::DropTableHole)),
+    }
+}
+
+/// Leaves the packet to the node, which answers with RST or port unreachable, unless the address is not the
+/// node's own or the service wants silence.
+#[inline(always)]
+fn refuse<W: ServiceTables>(world: &W, frontend: &FrontendValue, pass: Counter, drop: Counter) -> Verdict {
+    let flags = frontend.flags;
+    if flags.contains(FrontendFlags::NODE_PORT) && !flags.contains(FrontendFlags::LOCAL_ONLY) {
+        world.count(pass);
+        return Verdict::Pass;
+    }
+    Verdict::Drop(drop)
+}
+
+/// Whether a packet that came by a wire is not to be believed: one to the node's loopback, or from where no
+/// wire leads (RFC 1122, section 3.2.1.3; RFC 4291, section 2.5.3).
+#[inline(always)]
+fn is_martian(config: &NodeConfig, key: &FlowKey) -> bool {
+    !key.source.is_on_wire()
+        || !key.destination.is_on_wire()
+        || key.source == *node_address(config, &key.source)
+}
+
+/// Whether the node's own routing leads to the backend, and its answers come by here.
+#[inline(always)]
+fn is_local<W: PacketWorld>(world: &W, backend: &BackendValue) -> bool {
+    const HERE: BackendFlags = BackendFlags::LOCAL.with(BackendFlags::HOST_NETWORK);
+    backend.flags.intersects(HERE) || world.pod_range(&backend.address).contains(PodRange::NODE)
+}
+
+#[inline(always)]
+fn open_to<W: PacketWorld>(
+    world: &W,
+    config: &NodeConfig,
+    header: &Header,
+    id: BackendId,
+    backend: &BackendValue,
+    value: &mut FlowValue,
+) -> Result<(), Counter> {
+    let key = &header.tuple;
+    value.flags = FlowFlags::FORWARD.with(FlowFlags::SERVICE);
+    let local = is_local(world, backend);
+    if local {
+        value.source = key.source;
+        value.partner_hook = Hook::EGRESS;
+    } else {
+        value.source = *node_address(config, &backend.address);
+        value.flags = value.flags.with(FlowFlags::REDIRECT);
+        if value.source.is_unspecified() {
+            return Err(Counter::DropNoNodeAddress);
+        }
+    }
+    value.destination = backend.address;
+    value.destination_port = backend.port;
+    value.backend = id;
+    find_way(world, header, value)?;
+    // Two frontends with one backend can meet in one tuple: then the second gets another source port, which a
+    // client towards a local backend otherwise keeps.
+    let policy = PortPolicy {
+        keep: local,
+        first: config.source_port_first,
+        last: config.source_port_last,
+    };
+    match flow::open(world, key, value, &policy)? {
+        Opened::New => {
+            world.count(Counter::PacketFlowOpened);
+            Ok(())
+        }
+        Opened::Joined => find_way(world, header, value),
+    }
+}
+
+/// The node's address of the same family as `address`; unspecified when it has none.
+#[inline(always)]
+pub(crate) fn node_address<'a>(config: &'a NodeConfig, address: &Address) -> &'a Address {
+    if address.is_ipv4() {
+        &config.ipv4
+    } else {
+        &config.ipv6
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,470 @@
+//! Reading a packet's addresses and ports, with every bound checked.
+
+use skep_abi::{Address, FlowKey, Hook, Plain, PortBe, Protocol};
+
+/// Bytes that can be read at an offset. In the kernel an skb, on the host a slice.
+pub trait Bytes {
+    /// The bytes at `offset` as they lie in the packet; `None` beyond the end. Arrays of words rather than of
+    /// bytes let the eBPF compiler handle four at a time.
+    fn load<T: Plain>(&self, offset: u32) -> Option<T>;
+
+    /// How many bytes there are, whatever the headers say.
+    fn length(&self) -> u32;
+}
+
+/// How an L4 checksum field is to be updated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChecksumUpdate {
+    /// Where the field lies.
+    pub offset: u32,
+    /// Difference of the sum, see [`crate::checksum::difference`].
+    pub difference: u32,
+    /// Whether what changed belongs to the pseudo header (the only part that a checksum left to the
+    /// hardware covers yet).
+    pub pseudo_header: bool,
+    /// UDP: zero means "no checksum" and stays, and a sum that comes out as zero is written as 0xffff.
+    pub udp: bool,
+    /// IPv6, which has no header checksum of its own that would even the change out.
+    pub ipv6: bool,
+}
+
+/// The packet could not be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritable;
+
+/// A packet that can be rewritten.
+pub trait PacketMut: Bytes {
+    /// Writes bytes without touching any checksum.
+    ///
+    /// # Errors
+    /// [`Unwritable`] beyond the end, or when memory is short.
+    fn store<T: Plain>(&mut self, offset: u32, value: &T) -> Result<(), Unwritable>;
+
+    /// Adds `difference` to the IPv4 header checksum at `offset`.
+    ///
+    /// # Errors
+    /// As [`PacketMut::store`].
+    fn update_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Unwritable>;
+
+    /// Updates an L4 checksum.
+    ///
+    /// # Errors
+    /// As [`PacketMut::store`].
+    fn update_checksum(&mut self, update: &ChecksumUpdate) -> Result<(), Unwritable>;
+}
+
+/// The network protocol of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// TCP's FIN flag.
+pub const TCP_FIN: u8 = 1;
+/// TCP's SYN flag.
+pub const TCP_SYN: u8 = 2;
+/// TCP's RST flag.
+pub const TCP_RST: u8 = 4;
+/// TCP's ACK flag.
+pub const TCP_ACK: u8 = 16;
+
+const ICMP_ECHO_REPLY: u8 = 0;
+const ICMP_ECHO_REQUEST: u8 = 8;
+const ICMPV6_ECHO_REQUEST: u8 = 128;
+const ICMPV6_ECHO_REPLY: u8 = 129;
+
+/// IPv6 extension headers followed before giving up.
+const MAX_EXTENSION_HEADERS: u32 = 4;
+
+/// What the dataplane needs of a packet's headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Addresses, ports and protocol (TCP, UDP or ICMP echo), as the key of the packet's flow. An ICMP echo
+    /// request has its identifier as source port, a reply as destination port; the other one is 0.
+    pub tuple: FlowKey,
+    /// Network protocol.
+    pub family: Family,
+    /// TCP's flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// Hops left, this one included.
+    pub hop_limit: u8,
+    /// Where the IP header starts.
+    pub l3_offset: u32,
+    /// Where the TCP, UDP or ICMP header starts.
+    pub l4_offset: u32,
+}
+
+/// What a packet turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// TCP, UDP or ICMP echo: the header is filled in.
+    Known,
+    /// Another protocol, ICMP errors included: none of our business.
+    Foreign,
+    /// Part of a fragmented packet.
+    Fragment,
+    /// The headers contradict themselves or end early.
+    Malformed,
+}
+
+impl Header {
+    /// A header to be filled in by [`parse`].
+    #[inline(always)]
+    pub const fn empty(family: Family, l3_offset: u32, hook: Hook) -> Self {
+        let tuple = FlowKey {
+            source: Address::UNSPECIFIED,
+            destination: Address::UNSPECIFIED,
+            source_port: PortBe::from_be(0),
+            destination_port: PortBe::from_be(0),
+            protocol: Protocol(0),
+            hook,
+            reserved: 0,
+        };
+        Self {
+            tuple,
+            family,
+            tcp_flags: 0,
+            hop_limit: 0,
+            l3_offset,
+            l4_offset: 0,
+        }
+    }
+
+    /// Whether this packet opens a TCP connection.
+    #[inline(always)]
+    pub fn is_tcp_opening(&self) -> bool {
+        self.tuple.protocol == Protocol::TCP && self.tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN
+    }
+
+    /// Whether this is an ICMP echo request or reply of either family.
+    #[inline(always)]
+    pub fn is_icmp(&self) -> bool {
+        self.tuple.protocol == Protocol::ICMP || self.tuple.protocol == Protocol::ICMPV6
+    }
+}
+
+/// Parses the packet whose IP header starts at `header.l3_offset`. The header is filled in place, and this is
+/// a function of its own, because the eBPF stack has room for neither a copy nor the buffers besides.
+#[inline(never)]
+pub fn parse<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
+    match header.family {
+        Family::V4 => parse_v4(bytes, header),
+        Family::V6 => parse_v6(bytes, header),
+    }
+}
+
+#[inline(always)]
+fn parse_v4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
+    let Some(ip) = bytes.load::<[u32; 5]>(header.l3_offset) else {
+        return Parsed::Malformed;
+    };
+    let [version_and_length, _, length @ ..] = ip[0].to_ne_bytes();
+    let header_length = u32::from(version_and_length & 0x0f) * 4;
+    if version_and_length >> 4 != 4 || header_length < 20 {
+        return Parsed::Malformed;
+    }
+    header.tuple.source = Address::from_ipv4_be(ip[3]);
+    header.tuple.destination = Address::from_ipv4_be(ip[4]);
+    let Some(end) = end_of(bytes, header.l3_offset, 0, u16::from_be_bytes(length)) else {
+        return Parsed::Malformed;
+    };
+    // More fragments, or a fragment offset.
+    if ip[1] & u32::from_ne_bytes([0, 0, 0x3f, 0xff]) != 0 {
+        return Parsed::Fragment;
+    }
+    let [hop_limit, protocol, ..] = ip[2].to_ne_bytes();
+    header.l4_offset = header.l3_offset + header_length;
+    header.hop_limit = hop_limit;
+    header.tuple.protocol = Protocol(protocol);
+    parse_l4(bytes, header, end)
+}
+
+#[inline(always)]
+fn parse_v6<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
+    let Some(ip) = bytes.load::<[u32; 10]>(header.l3_offset) else {
+        return Parsed::Malformed;
+    };
+    let [version, ..] = ip[0].to_ne_bytes();
+    let [length @ .., next_header, hop_limit] = ip[1].to_ne_bytes();
+    if version >> 4 != 6 {
+        return Parsed::Malformed;
+    }
+    header.hop_limit = hop_limit;
+    header.tuple.source = Address::from_words_be([ip[2], ip[3], ip[4], ip[5]]);
+    header.tuple.destination = Address::from_words_be([ip[6], ip[7], ip[8], ip[9]]);
+    // An IPv4 address in an IPv6 header would be taken for that of an IPv4 packet (RFC 4942, section 2.2).
+    if header.tuple.source.is_ipv4() || header.tuple.destination.is_ipv4() {
+        return Parsed::Malformed;
+    }
+    let Some(end) = end_of(bytes, header.l3_offset, 40, u16::from_be_bytes(length)) else {
+        return Parsed::Malformed;
+    };
+    match skip_extensions(bytes, next_header, header.l3_offset + 40) {
+        Ok((protocol, l4_offset)) => {
+            header.tuple.protocol = Protocol(protocol);
+            header.l4_offset = l4_offset;
+        }
+        Err(parsed) => return parsed,
+    }
+    parse_l4(bytes, header, end)
+}
+
+/// Where the packet ends by its own account: what follows is padding. `None` when it claims more than there
+/// is. A claim of 0 is that of a segment too large for the field (BIG TCP), which only devices of this machine
+/// hand over.
+#[inline(always)]
+fn end_of<B: Bytes>(bytes: &B, l3_offset: u32, fixed: u32, claimed: u16) -> Option<u32> {
+    let there = bytes.length().saturating_sub(l3_offset);
+    let length = if claimed == 0 && there > 0xffff {
+        there
+    } else {
+        fixed + u32::from(claimed)
+    };
+    if length <= there {
+        Some(l3_offset + length)
+    } else {
+        None
+    }
+}
+
+/// Follows hop-by-hop, routing and destination options (RFC 8200, section 4).
+#[inline(always)]
+fn skip_extensions<B: Bytes>(bytes: &B, first: u8, offset: u32) -> Result<(u8, u32), Parsed> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const DESTINATION: u8 = 60;
+    let (mut next, mut offset) = (first, offset);
+    for _ in 0..=MAX_EXTENSION_HEADERS {
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION => {
+                let Some(extension) = bytes.load::<u16>(offset) else {
+                    return Err(Parsed::Malformed);
+                };
+                let [following, length] = extension.to_ne_bytes();
+                next = following;
+                offset += (u32::from(length) + 1) * 8;
+            }
+            FRAGMENT => return Err(Parsed::Fragment),
+            _ => return Ok((next, offset)),
+        }
+    }
+    Err(Parsed::Foreign)
+}
+
+#[inline(always)]
+fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header, end: u32) -> Parsed {
+    let length = end.saturating_sub(header.l4_offset);
+    match (header.tuple.protocol, header.family) {
+        (Protocol::TCP, _) => {
+            let Some(tcp) = bytes.load::<[u32; 5]>(header.l4_offset) else {
+                return Parsed::Malformed;
+            };
+            set_ports(header, tcp[0]);
+            let [data_offset, flags, ..] = tcp[3].to_ne_bytes();
+            let header_length = u32::from(data_offset >> 4) * 4;
+            if header_length < 20 || header_length > length || opens_and_ends(flags) {
+                return Parsed::Malformed;
+            }
+            header.tcp_flags = flags;
+        }
+        (Protocol::UDP, _) => {
+            let Some(udp) = bytes.load::<[u32; 2]>(header.l4_offset) else {
+                return Parsed::Malformed;
+            };
+            set_ports(header, udp[0]);
+            let [a, b, ..] = udp[1].to_ne_bytes();
+            let claimed = u32::from(u16::from_be_bytes([a, b]));
+            if claimed < 8 || claimed > length {
+                return Parsed::Malformed;
+            }
+        }
+        (Protocol::ICMP, Family::V4) | (Protocol::ICMPV6, Family::V6) => {
+            let Some(icmp) = bytes.load::<[u32; 2]>(header.l4_offset) else {
+                return Parsed::Malformed;
+            };
+            if length < 8 {
+                return Parsed::Malformed;
+            }
+            let [kind, ..] = icmp[0].to_ne_bytes();
+            let [a, b, ..] = icmp[1].to_ne_bytes();
+            let identifier = PortBe::from_be(u16::from_ne_bytes([a, b]));
+            match (header.family, kind) {
+                (Family::V4, ICMP_ECHO_REQUEST) | (Family::V6, ICMPV6_ECHO_REQUEST) => {
+                    header.tuple.source_port = identifier;
+                }
+                (Family::V4, ICMP_ECHO_REPLY) | (Family::V6, ICMPV6_ECHO_REPLY) => {
+                    header.tuple.destination_port = identifier;
+                }
+                _ => return Parsed::Foreign,
+            }
+        }
+        _ => return Parsed::Foreign,
+    }
+    Parsed::Known
+}
+
+/// Whether a segment opens and ends a connection at once, which no TCP sends.
+#[inline(always)]
+const fn opens_and_ends(flags: u8) -> bool {
+    flags & TCP_SYN != 0 && flags & (TCP_FIN | TCP_RST) != 0
+}
+
+/// Takes both ports from the first word of a TCP or UDP header.
+#[inline(always)]
+fn set_ports(header: &mut Header, word: u32) {
+    let [a, b, c, d] = word.to_ne_bytes();
+    header.tuple.source_port = PortBe::from_be(u16::from_ne_bytes([a, b]));
+    header.tuple.destination_port = PortBe::from_be(u16::from_ne_bytes([c, d]));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fake::address;
+    use crate::frame::Frame;
+
+    #[test]
+    fn tuple_of_each_protocol_and_family() {
+        for (source, destination) in [("192.0.2.1", "198.51.100.2"), ("2001:db8::1", "2001:db8::2")] {
+            for protocol in [Protocol::TCP, Protocol::UDP] {
+                let frame = Frame::new(protocol, (source, 4000), (destination, 80), b"x");
+                let header = frame.header();
+                assert_eq!(
+                    (header.tuple.source, header.tuple.destination),
+                    (address(source), address(destination))
+                );
+                assert_eq!(
+                    (
+                        header.tuple.source_port.to_host(),
+                        header.tuple.destination_port.to_host()
+                    ),
+                    (4000, 80)
+                );
+                assert_eq!(header.is_tcp_opening(), protocol == Protocol::TCP);
+            }
+        }
+    }
+
+    #[test]
+    fn extension_headers_are_skipped_and_fragments_seen() {
+        let mut frame = Frame::new(Protocol::UDP, ("2001:db8::1", 4000), ("2001:db8::2", 53), b"x");
+        frame.insert_extension(0);
+        frame.insert_extension(60);
+        assert_eq!(frame.header().tuple.destination_port.to_host(), 53);
+        frame.insert_extension(44);
+        assert_eq!(frame.parse(), Parsed::Fragment);
+        let mut frame = Frame::new(Protocol::UDP, ("192.0.2.1", 4000), ("192.0.2.2", 53), b"x");
+        frame.bytes[14 + 6] = 0x20;
+        assert_eq!(frame.parse(), Parsed::Fragment);
+    }
+
+    #[test]
+    fn endless_extension_headers_are_left_alone() {
+        let mut frame = Frame::new(Protocol::UDP, ("2001:db8::1", 4000), ("2001:db8::2", 53), b"x");
+        (0..MAX_EXTENSION_HEADERS).for_each(|_| frame.insert_extension(60));
+        assert_eq!(frame.header().tuple.destination_port.to_host(), 53);
+        frame.insert_extension(60);
+        assert_eq!(frame.parse(), Parsed::Foreign);
+    }
+
+    const ENDS: [[&str; 2]; 2] = [["192.0.2.1", "192.0.2.2"], ["2001:db8::1", "2001:db8::2"]];
+
+    /// A frame whose headers say `change`, found malformed.
+    fn is_malformed(protocol: Protocol, ends: [&str; 2], change: impl FnOnce(&mut [u8], usize)) -> bool {
+        let mut frame = Frame::new(protocol, (ends[0], 4000), (ends[1], 80), b"payload");
+        let l4_offset = frame.header().l4_offset as usize;
+        change(&mut frame.bytes, l4_offset);
+        frame.parse() == Parsed::Malformed
+    }
+
+    #[test]
+    fn lengths_that_contradict_each_other_are_malformed() {
+        for ends in ENDS {
+            let low_byte = if ends[0].contains(':') { 14 + 5 } else { 14 + 3 };
+            for protocol in [Protocol::TCP, Protocol::UDP] {
+                assert!(!is_malformed(protocol, ends, |_, _| ()));
+                // One byte more than there is; and so few that the ports would be read from padding.
+                assert!(is_malformed(protocol, ends, |bytes, _| bytes[low_byte] += 1));
+                assert!(is_malformed(protocol, ends, |bytes, l4| bytes[low_byte] -=
+                    u8::try_from(bytes.len() - l4).unwrap()));
+            }
+            assert!(is_malformed(Protocol::TCP, ends, |bytes, l4| bytes[l4 + 12] = 0x40));
+            assert!(is_malformed(Protocol::TCP, ends, |bytes, l4| bytes[l4 + 12] = 0xf0));
+            assert!(is_malformed(Protocol::UDP, ends, |bytes, l4| bytes[l4 + 5] = 7));
+            assert!(is_malformed(Protocol::UDP, ends, |bytes, l4| bytes[l4 + 5] += 1));
+        }
+    }
+
+    #[test]
+    fn padding_is_no_part_of_the_packet() {
+        for [from, to] in ENDS {
+            let mut frame = Frame::new(Protocol::UDP, (from, 4000), (to, 53), b"");
+            frame.pad(18);
+            assert_eq!(frame.header().tuple.destination_port.to_host(), 53);
+            assert!(frame.checksums_hold());
+        }
+    }
+
+    #[test]
+    fn segments_too_large_for_the_length_field_are_known() {
+        for ends in ENDS {
+            let at = if ends[0].contains(':') { 14 + 4 } else { 14 + 2 };
+            let mut frame = Frame::new(Protocol::TCP, (ends[0], 4000), (ends[1], 80), b"");
+            frame.bytes[at..at + 2].fill(0);
+            assert_eq!(frame.parse(), Parsed::Malformed);
+            frame.bytes.resize(70_000, 1);
+            assert_eq!(frame.parse(), Parsed::Known);
+        }
+    }
+
+    #[test]
+    fn opening_and_ending_at_once_is_malformed() {
+        for flags in [TCP_SYN | TCP_FIN, TCP_SYN | TCP_RST, TCP_SYN | TCP_FIN | TCP_ACK] {
+            assert!(is_malformed(Protocol::TCP, ENDS[0], |bytes, l4| bytes[l4 + 13] = flags));
+        }
+    }
+
+    #[test]
+    fn ipv4_address_in_an_ipv6_header_is_malformed() {
+        for at in [14 + 8, 14 + 24] {
+            let mapped = address("192.0.2.1").octets();
+            assert!(is_malformed(Protocol::TCP, ENDS[1], |bytes, _| bytes
+                [at..at + 16]
+                .copy_from_slice(&mapped)));
+        }
+    }
+
+    #[test]
+    fn icmp_errors_are_foreign() {
+        let mut frame = Frame::new(Protocol::ICMP, ("192.0.2.1", 7), ("192.0.2.2", 0), b"x");
+        assert_eq!(frame.header().tuple.source_port.to_host(), 7);
+        frame.bytes[14 + 20] = 3;
+        assert_eq!(frame.parse(), Parsed::Foreign);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), v6 in any::<bool>()) {
+            let family = if v6 { Family::V6 } else { Family::V4 };
+            let frame = Frame { bytes };
+            let mut header = Header::empty(family, 14, Hook::INGRESS);
+            if parse(&frame, &mut header) == Parsed::Known {
+                prop_assert!(header.l4_offset as usize + 8 <= frame.bytes.len());
+            }
+        }
+
+        #[test]
+        fn every_truncation_is_malformed(cut in 0_usize..62) {
+            let whole = Frame::new(Protocol::TCP, ("192.0.2.1", 4000), ("192.0.2.2", 80), b"12345678");
+            let frame = Frame { bytes: whole.bytes[..cut].to_vec() };
+            let parsed = parse(&frame, &mut Header::empty(Family::V4, 14, Hook::INGRESS));
+            prop_assert_eq!(parsed, Parsed::Malformed);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+// cfg(test) tells clippy that helpers may unwrap, as tests do.
+#[cfg(test)]
+mod lan;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod masquerade;
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod nodeport;
+#[cfg(test)]
+mod packets;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod sockets;

@@ -1,0 +1,106 @@
+//! Reading the maps whole, and writing operations to them.
+
+use skep_bpf_maps::{MapError, ServiceMaps, Table};
+use skep_service_table::{IdState, Limits, MapOp};
+
+/// How a list of operations went.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Operations done.
+    pub(crate) done: usize,
+    /// The first failure, if any.
+    pub(crate) failure: Option<MapError>,
+}
+
+/// Everything the maps hold.
+pub(crate) fn read(maps: &dyn ServiceMaps) -> Result<IdState, MapError> {
+    Ok(IdState {
+        frontends: maps.frontends().entries()?,
+        services: maps.services().entries()?,
+        slots: maps.slots().entries()?,
+        backends: maps.backends().entries()?,
+    })
+}
+
+pub(crate) fn limits(maps: &dyn ServiceMaps) -> Limits {
+    Limits {
+        frontends: maps.frontends().capacity(),
+        services: maps.services().capacity(),
+        slots: maps.slots().capacity(),
+        backends: maps.backends().capacity(),
+    }
+}
+
+/// Names and capacities of the maps.
+pub(crate) fn capacities(maps: &dyn ServiceMaps) -> [(&'static str, u32); 4] {
+    fn of<K, V>(table: &dyn Table<K, V>) -> (&'static str, u32) {
+        (table.spec().name, table.capacity())
+    }
+    [
+        of(maps.frontends()),
+        of(maps.services()),
+        of(maps.slots()),
+        of(maps.backends()),
+    ]
+}
+
+/// Writes in order and stops at the first failure, so that what is written is a prefix of `ops`. The exception is a
+/// frontend that finds no room: nothing depends on it, and the others are not to suffer.
+pub(crate) fn write(maps: &dyn ServiceMaps, ops: &[MapOp]) -> Written {
+    let mut written = Written::default();
+    for run in ops.chunk_by(|a, b| std::mem::discriminant(a) == std::mem::discriminant(b)) {
+        match write_run(maps, run) {
+            Ok(()) => written.done += run.len(),
+            Err(error) if is_frontends(run) => {
+                written.failure.get_or_insert(error);
+                for op in run {
+                    match write_run(maps, std::slice::from_ref(op)) {
+                        Ok(()) => written.done += 1,
+                        Err(MapError::Full { .. }) => {}
+                        Err(_) => return written,
+                    }
+                }
+            }
+            Err(error) => {
+                written.failure.get_or_insert(error);
+                return written;
+            }
+        }
+    }
+    written
+}
+
+fn is_frontends(run: &[MapOp]) -> bool {
+    matches!(run.first(), Some(MapOp::PutFrontend(..)))
+}
+
+/// Operations of one kind.
+fn write_run(maps: &dyn ServiceMaps, run: &[MapOp]) -> Result<(), MapError> {
+    let (mut backends, mut slots) = (Vec::new(), Vec::new());
+    let (mut services, mut frontends) = (Vec::new(), Vec::new());
+    for op in run {
+        match *op {
+            MapOp::PutBackend(id, value) => backends.push((id, value)),
+            MapOp::PutSlot(slot, backend) => slots.push((slot, backend)),
+            MapOp::PutService(id, value) => services.push((id, value)),
+            MapOp::PutFrontend(key, value) => frontends.push((key, value)),
+            MapOp::DeleteFrontend(key) => drop(maps.frontends().delete(&key)?),
+            MapOp::DeleteService(id) => drop(maps.services().delete(&id)?),
+            MapOp::DeleteSlot(slot) => drop(maps.slots().delete(&slot)?),
+            MapOp::DeleteBackend(id) => drop(maps.backends().delete(&id)?),
+        }
+    }
+    if !backends.is_empty() {
+        maps.backends().put_all(&backends)?;
+    }
+    if !slots.is_empty() {
+        maps.slots().put_all(&slots)?;
+    }
+    if !services.is_empty() {
+        maps.services().put_all(&services)?;
+    }
+    if !frontends.is_empty() {
+        maps.frontends().put_all(&frontends)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! What is written to the maps, and what they held.
+
+use skep_abi::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceId, ServiceValue};
+
+/// One write to one map.
+///
+/// [`crate::ServiceTable::take_ops`] orders them as the variants stand here: what is pointed to is written before
+/// what points to it, and removed after. Within a variant, by key; of frontends, the `EXTERNAL` scope comes first.
+/// Sets that run empty are written after the frontends, which may just be moving away from them.
+/// Whatever a service, slot or backend is replaced by, its own element is removed no sooner than by the next
+/// `take_ops`, so that a lookup under way still finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapOp {
+    /// Write an element of BACKENDS.
+    PutBackend(BackendId, BackendValue),
+    /// Write an element of SLOTS.
+    PutSlot(u32, BackendId),
+    /// Write an element of SERVICES: this switches every frontend of the service port at once.
+    PutService(ServiceId, ServiceValue),
+    /// Write an entry of FRONTENDS.
+    PutFrontend(FrontendKey, FrontendValue),
+    /// Remove an entry of FRONTENDS.
+    DeleteFrontend(FrontendKey),
+    /// Zero an element of SERVICES.
+    DeleteService(ServiceId),
+    /// Zero an element of SLOTS.
+    DeleteSlot(u32),
+    /// Zero an element of BACKENDS.
+    DeleteBackend(BackendId),
+}
+
+/// What the maps hold, entry by entry in any order: the memory of ids over a restart.
+#[derive(Clone, Debug, Default)]
+pub struct IdState {
+    /// FRONTENDS.
+    pub frontends: Vec<(FrontendKey, FrontendValue)>,
+    /// SERVICES, elements that are not all zero.
+    pub services: Vec<(ServiceId, ServiceValue)>,
+    /// SLOTS, elements that are not zero.
+    pub slots: Vec<(u32, BackendId)>,
+    /// BACKENDS, elements that are not all zero.
+    pub backends: Vec<(BackendId, BackendValue)>,
+}

@@ -1,0 +1,430 @@
+//! One port of one Service in one family: its endpoints, the choice among them, its frontends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use skep_abi::{BackendId, FrontendFlags, FrontendKey, FrontendValue, PortBe, Protocol, Scope};
+
+use crate::backends::{Backends, Traits};
+use crate::facts::{BackendKey, EndpointState, Family, ServiceFacts};
+use crate::frontends::{Claimant, Frontends, rank};
+use crate::set::{NoRoom, Set, SetSpace};
+
+/// Everything that is written.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    pub(crate) backends: Backends,
+    pub(crate) space: SetSpace,
+    pub(crate) frontends: Frontends,
+}
+
+/// Which port of its Service this is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PortKey {
+    pub(crate) name: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) family: Family,
+}
+
+/// What the Service object says of the port.
+#[derive(Debug)]
+pub(crate) struct PortSpec {
+    pub(crate) key: PortKey,
+    pub(crate) port: u16,
+    frontends: Vec<Frontend>,
+    affinity_timeout_s: u32,
+}
+
+#[derive(Debug)]
+struct Frontend {
+    key: FrontendKey,
+    rank: u8,
+    flags: FrontendFlags,
+    reach: Reach,
+}
+
+/// Which endpoints a frontend may pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reach {
+    Cluster,
+    /// Those of this node.
+    Local,
+}
+
+const REACHES: [Reach; 2] = [Reach::Cluster, Reach::Local];
+
+/// The compiled port.
+#[derive(Debug, Default)]
+pub(crate) struct Port {
+    endpoints: BTreeMap<BackendKey, Listing>,
+    /// How many endpoints are ready.
+    ready: HashMap<Reach, usize>,
+    sets: HashMap<Reach, Set>,
+    claims: Vec<(FrontendKey, Claimant)>,
+}
+
+/// An endpoint over all slices that list it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listing {
+    backend: Option<BackendId>,
+    listed: u32,
+    ready: u32,
+    fallback: u32,
+    local: u32,
+    terminating: u32,
+}
+
+/// A change of what one slice says of one endpoint.
+pub(crate) type Change = (BackendKey, Option<EndpointState>, Option<EndpointState>);
+
+impl PortSpec {
+    /// Every port of the Service in every family that it has an address of.
+    pub(crate) fn all(service: &ServiceFacts, node_addresses: &[IpAddr]) -> Vec<PortSpec> {
+        let mut families: Vec<Family> = service.cluster_ips.iter().map(|ip| Family::of(*ip)).collect();
+        families.sort_unstable();
+        families.dedup();
+        let mut specs = Vec::new();
+        for port in &service.ports {
+            for family in &families {
+                let key = PortKey {
+                    name: port.name.clone(),
+                    protocol: port.protocol,
+                    family: *family,
+                };
+                let mut spec = PortSpec {
+                    key,
+                    port: port.port,
+                    frontends: Vec::new(),
+                    affinity_timeout_s: service.affinity_timeout_s,
+                };
+                spec.add_cluster(service);
+                let external = service.external_local;
+                if port.node_port > 0 {
+                    spec.add_external(node_addresses, port.node_port, rank::NODE_PORT, external);
+                }
+                spec.add_external(
+                    &service.load_balancer_ips,
+                    port.port,
+                    rank::LOAD_BALANCER,
+                    external,
+                );
+                spec.add_external(&service.external_ips, port.port, rank::EXTERNAL_IP, external);
+                specs.push(spec);
+            }
+        }
+        specs
+    }
+
+    fn add_cluster(&mut self, service: &ServiceFacts) {
+        let reach = if service.internal_local {
+            Reach::Local
+        } else {
+            Reach::Cluster
+        };
+        for ip in &service.cluster_ips {
+            self.add(
+                *ip,
+                self.port,
+                Scope::ANY,
+                rank::CLUSTER_IP,
+                FrontendFlags::CLUSTER_IP,
+                reach,
+            );
+        }
+    }
+
+    /// Under externalTrafficPolicy Local the policy binds what comes from outside; this node's own sockets go
+    /// anywhere (as kube-proxy does).
+    fn add_external(&mut self, ips: &[IpAddr], port: u16, strength: u8, local: bool) {
+        let kind = match strength {
+            rank::NODE_PORT => FrontendFlags::NODE_PORT,
+            rank::LOAD_BALANCER => FrontendFlags::LOAD_BALANCER,
+            _ => FrontendFlags::EXTERNAL_IP,
+        };
+        for ip in ips {
+            // Nothing from outside is addressed to the loopback.
+            if local && !ip.is_loopback() {
+                self.add(
+                    *ip,
+                    port,
+                    Scope::ANY,
+                    strength,
+                    kind.with(FrontendFlags::SPLIT),
+                    Reach::Cluster,
+                );
+                self.add(
+                    *ip,
+                    port,
+                    Scope::EXTERNAL,
+                    strength,
+                    kind.with(FrontendFlags::LOCAL_ONLY),
+                    Reach::Local,
+                );
+            } else {
+                self.add(*ip, port, Scope::ANY, strength, kind, Reach::Cluster);
+            }
+        }
+    }
+
+    fn add(&mut self, ip: IpAddr, port: u16, scope: Scope, rank: u8, flags: FrontendFlags, reach: Reach) {
+        if Family::of(ip) == self.key.family {
+            let key = FrontendKey {
+                address: ip.into(),
+                port: PortBe::from_host(port),
+                protocol: self.key.protocol,
+                scope,
+            };
+            self.frontends.push(Frontend {
+                key,
+                rank,
+                flags,
+                reach,
+            });
+        }
+    }
+
+    /// The addresses on which node ports answer: the node's and the IPv4 loopback.
+    pub(crate) fn node_port_addresses(addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
+        all.push(Ipv4Addr::LOCALHOST.into());
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+impl Port {
+    /// Compiles the port anew. What `self` holds already stays where it is.
+    pub(crate) fn build(
+        &mut self,
+        spec: &PortSpec,
+        listed: impl Iterator<Item = (BackendKey, EndpointState)>,
+        owner: &Arc<str>,
+        maps: &mut Maps,
+    ) -> Result<(), NoRoom> {
+        let mut result = Ok(());
+        let old_endpoints = std::mem::take(&mut self.endpoints);
+        for (key, state) in listed {
+            self.endpoints.entry(key).or_default().count(&state, 1);
+        }
+        self.ready.clear();
+        for (key, listing) in &mut self.endpoints {
+            listing.backend = maps.backends.acquire(*key, listing.traits());
+            if listing.backend.is_none() {
+                result = Err(NoRoom(skep_abi::maps::BACKENDS.name));
+            }
+            count(&mut self.ready, listing, 1);
+        }
+        let built = self.build_sets(spec, maps);
+        self.build_claims(spec, owner, maps);
+        release(old_endpoints, maps);
+        result.and(built)
+    }
+
+    fn build_sets(&mut self, spec: &PortSpec, maps: &mut Maps) -> Result<(), NoRoom> {
+        let mut result = Ok(());
+        for reach in REACHES {
+            let frontends = spec.frontends.iter().filter(|frontend| frontend.reach == reach);
+            let old = self.sets.remove(&reach);
+            if frontends.clone().next().is_none() {
+                if let Some(set) = old {
+                    set.retire(&mut maps.space);
+                }
+                continue;
+            }
+            let mut own: Vec<_> = frontends.map(|frontend| (frontend.key, frontend.rank)).collect();
+            own.sort_unstable();
+            let adopt = maps.frontends.adoptable(&own).into_iter();
+            let mut set = match old.map_or_else(|| Set::new(&mut maps.space, adopt), Ok) {
+                Ok(set) => set,
+                Err(no_room) => {
+                    result = Err(no_room);
+                    continue;
+                }
+            };
+            set.set_affinity(spec.affinity_timeout_s, &mut maps.space);
+            result = result.and(set.assign(&self.chosen(reach), &mut maps.space));
+            self.sets.insert(reach, set);
+        }
+        result
+    }
+
+    fn build_claims(&mut self, spec: &PortSpec, owner: &Arc<str>, maps: &mut Maps) {
+        let old = std::mem::take(&mut self.claims);
+        for frontend in &spec.frontends {
+            let Some(set) = self.sets.get(&frontend.reach) else {
+                continue;
+            };
+            let claimant = Claimant {
+                rank: frontend.rank,
+                owner: owner.clone(),
+            };
+            let value = FrontendValue {
+                service: set.id(),
+                flags: frontend.flags,
+            };
+            maps.frontends.claim(frontend.key, claimant.clone(), value);
+            self.claims.push((frontend.key, claimant));
+        }
+        self.claims.sort_unstable();
+        for (key, claimant) in old {
+            let claim = (key, claimant);
+            if self.claims.binary_search(&claim).is_err() {
+                maps.frontends.release(claim.0, &claim.1);
+            }
+        }
+    }
+
+    /// Takes a slice's changes: the work of those endpoints, unless the choice turns from ready endpoints to
+    /// terminating ones or back.
+    pub(crate) fn update(&mut self, changes: &[Change], maps: &mut Maps) -> Result<(), NoRoom> {
+        let mut result = Ok(());
+        let modes = REACHES.map(|reach| self.uses_ready(reach));
+        let mut touched = Vec::with_capacity(changes.len());
+        for (key, old, new) in changes {
+            let listing = self.endpoints.entry(*key).or_default();
+            let (before, known) = (*listing, listing.listed > 0);
+            for (state, by) in [(old, -1), (new, 1)] {
+                if let Some(state) = state {
+                    listing.count(state, by);
+                }
+            }
+            if !known {
+                listing.backend = maps.backends.acquire(*key, listing.traits());
+                if listing.backend.is_none() {
+                    result = Err(NoRoom(skep_abi::maps::BACKENDS.name));
+                }
+            } else if listing.backend.is_some() && listing.listed > 0 {
+                maps.backends.change(*key, before.traits(), listing.traits());
+            }
+            let after = *listing;
+            count(&mut self.ready, &before, -1);
+            count(&mut self.ready, &after, 1);
+            touched.push((*key, before, after));
+        }
+        for (reach, used_ready) in REACHES.into_iter().zip(modes) {
+            let flipped = self.uses_ready(reach) != used_ready;
+            result = result.and(self.update_set(reach, flipped, &touched, &mut maps.space));
+        }
+        for (key, before, after) in touched {
+            if after.listed == 0 {
+                self.endpoints.remove(&key);
+                if before.backend.is_some() {
+                    maps.backends.release(key, before.traits());
+                }
+            }
+        }
+        result
+    }
+
+    fn update_set(
+        &mut self,
+        reach: Reach,
+        flipped: bool,
+        touched: &[(BackendKey, Listing, Listing)],
+        space: &mut SetSpace,
+    ) -> Result<(), NoRoom> {
+        let use_ready = self.uses_ready(reach);
+        let wanted = flipped.then(|| self.chosen(reach));
+        let Some(set) = self.sets.get_mut(&reach) else {
+            return Ok(());
+        };
+        if let Some(wanted) = wanted {
+            return set.assign(&wanted, space);
+        }
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
+        for (_, _, after) in touched {
+            let Some(backend) = after.backend else { continue };
+            match (set.contains(backend), after.is_chosen(reach, use_ready)) {
+                (true, false) => removed.push(backend),
+                (false, true) => added.push(backend),
+                _ => {}
+            }
+        }
+        set.change(&removed, &added, space)
+    }
+
+    /// The port is no more.
+    pub(crate) fn retire(self, maps: &mut Maps) {
+        for (key, claimant) in &self.claims {
+            maps.frontends.release(*key, claimant);
+        }
+        for (_, set) in self.sets {
+            set.retire(&mut maps.space);
+        }
+        release(self.endpoints, maps);
+    }
+
+    pub(crate) fn sets(&self) -> impl Iterator<Item = &Set> {
+        self.sets.values()
+    }
+
+    fn uses_ready(&self, reach: Reach) -> bool {
+        self.ready.get(&reach).is_some_and(|ready| *ready > 0)
+    }
+
+    /// Ready endpoints, or if there are none, those that still serve while they terminate (KEP-1669).
+    fn chosen(&self, reach: Reach) -> Vec<BackendId> {
+        let use_ready = self.uses_ready(reach);
+        let chosen = self
+            .endpoints
+            .values()
+            .filter(|listing| listing.is_chosen(reach, use_ready));
+        chosen.filter_map(|listing| listing.backend).collect()
+    }
+}
+
+impl Listing {
+    fn count(&mut self, state: &EndpointState, by: i32) {
+        for (counter, holds) in [
+            (&mut self.listed, true),
+            (&mut self.ready, state.ready),
+            (&mut self.fallback, state.fallback),
+            (&mut self.local, state.local),
+            (&mut self.terminating, state.terminating),
+        ] {
+            if holds {
+                *counter = counter.saturating_add_signed(by);
+            }
+        }
+    }
+
+    fn traits(&self) -> Traits {
+        Traits {
+            local: self.local > 0,
+            terminating: self.terminating > 0,
+        }
+    }
+
+    fn is_within(&self, reach: Reach) -> bool {
+        self.backend.is_some() && (reach == Reach::Cluster || self.local > 0)
+    }
+
+    fn is_chosen(&self, reach: Reach, use_ready: bool) -> bool {
+        self.is_within(reach)
+            && if use_ready {
+                self.ready > 0
+            } else {
+                self.fallback > 0
+            }
+    }
+}
+
+fn count(ready: &mut HashMap<Reach, usize>, listing: &Listing, by: isize) {
+    for reach in REACHES
+        .into_iter()
+        .filter(|reach| listing.is_within(*reach) && listing.ready > 0)
+    {
+        let count = ready.entry(reach).or_default();
+        *count = count.saturating_add_signed(by);
+    }
+}
+
+fn release(endpoints: BTreeMap<BackendKey, Listing>, maps: &mut Maps) {
+    for (key, listing) in endpoints {
+        if listing.backend.is_some() {
+            maps.backends.release(key, listing.traits());
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `skep status`: what the processes, the API server and the kernel say, not what was configured.
+
+use std::path::Path;
+
+use anyhow::Result;
+use comfy_table::{Cell, Table, TableStyle};
+use k8s_openapi::api::core::v1::Node;
+use owo_colors::{OwoColorize as _, Stream};
+use skep_client::{Client, ListOptions};
+use skep_cluster::{NodePlan, Record, node_is_ready};
+use skep_loader::{Dataplane, DataplaneStatus, LinkTarget, ProgramStatus};
+
+use super::{Named, block_on};
+
+const BPF_ROOT: &str = "/sys/fs/bpf";
+
+pub(super) fn run(named: &Named) -> Result<()> {
+    let record = named.cluster().record()?;
+    block_on(server(&record))??;
+    for node in &record.plan.nodes {
+        println!("\n{}", bold(&format!("Node {}", node.name)));
+        dataplane(node);
+        dns(&record, node);
+    }
+    Ok(())
+}
+
+async fn server(record: &Record) -> Result<()> {
+    let plan = &record.plan;
+    let client = Client::from_kubeconfig(plan.kubeconfig())?;
+    println!("{}", bold(&format!("Cluster {}", plan.name)));
+    println!("  API server  {}  {}", plan.api_url(), process(record, "server"));
+    match client.get_raw("/readyz").await {
+        Ok(_) => println!("  ready       {}", good("yes")),
+        Err(error) => {
+            println!("  ready       {}", bad(&format!("no: {error}")));
+            return Ok(());
+        }
+    }
+    let nodes = client.list::<Node>(None, &ListOptions::default()).await?;
+    let mut table = plain(&["NODE", "STATUS", "ADDRESS", "PODS", "AGENT", "CONTAINERD"]);
+    for node in &plan.nodes {
+        let object = nodes
+            .items
+            .iter()
+            .find(|object| object.metadata.name.as_deref() == Some(&node.name));
+        let ready = match object {
+            Some(object) if node_is_ready(object) => "Ready",
+            Some(_) => "NotReady",
+            None => "not registered",
+        };
+        let pods = object
+            .and_then(|object| object.spec.as_ref()?.pod_cidr.clone())
+            .unwrap_or_default();
+        table.add_row([
+            node.name.clone(),
+            ready.to_owned(),
+            node.address.to_string(),
+            pods,
+            process(record, &format!("agent-{}", node.name)),
+            process(record, &format!("containerd-{}", node.name)),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn dataplane(node: &NodePlan) {
+    match Dataplane::inspect(&Path::new(BPF_ROOT).join(&node.pins)) {
+        Ok(status) => show(&status),
+        Err(error) => println!("  dataplane  {}", bad(&error.to_string())),
+    }
+}
+
+fn show(status: &DataplaneStatus) {
+    // The kernel counts runs only while it is asked to; a column of zeroes would say that nothing runs.
+    let counted = status.programs.iter().any(|program| program.run_count > 0);
+    let header = ["PROGRAM", "ATTACHED TO", "VERIFIED", "RUNS", "NS/RUN"];
+    let mut programs = plain(if counted { &header } else { &header[..3] });
+    for program in &status.programs {
+        let mut row = vec![
+            program.hook.clone(),
+            target(program),
+            program.verified_instructions.to_string(),
+        ];
+        if counted {
+            let mean = program.mean_run_ns().map(|nanoseconds| nanoseconds.to_string());
+            row.extend([
+                program.run_count.to_string(),
+                mean.unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+        programs.add_row(row);
+    }
+    println!("{programs}");
+    if !counted {
+        println!("  (sysctl kernel.bpf_stats_enabled=1 makes the kernel count runs and their time)");
+    }
+    let mut maps = plain(&["MAP", "ENTRIES", "CAPACITY", "FILL"]);
+    for map in &status.maps {
+        let fill = f64::from(map.entries) * 100.0 / f64::from(map.capacity.max(1));
+        maps.add_row([
+            map.name.to_owned(),
+            map.entries.to_string(),
+            map.capacity.to_string(),
+            format!("{fill:.1} %"),
+        ]);
+    }
+    println!("{maps}");
+    let mut counters = plain(&["COUNTER", "COUNT"]);
+    for counter in status.counters.iter().filter(|counter| counter.count > 0) {
+        counters.add_row([counter.counter.name().to_owned(), counter.count.to_string()]);
+    }
+    if !counters.is_empty() {
+        println!("{counters}");
+    }
+}
+
+fn target(program: &ProgramStatus) -> String {
+    match &program.target {
+        LinkTarget::Cgroup { path: Some(path), .. } => path.display().to_string(),
+        LinkTarget::Cgroup { id, path: None } => format!("cgroup {id}"),
+        LinkTarget::Device { name, ifindex } => format!("{name} (index {ifindex})"),
+        LinkTarget::Gone => bad("nothing: its target is gone"),
+    }
+}
+
+fn dns(record: &Record, node: &NodePlan) {
+    match record.ask_dns(node) {
+        Ok(address) => println!(
+            "  DNS        {}",
+            good(&format!("kubernetes.default.svc is {address}"))
+        ),
+        Err(error) => println!("  DNS        {}", bad(&error.to_string())),
+    }
+}
+
+fn process(record: &Record, name: &str) -> String {
+    record
+        .process(name)
+        .map_or_else(|| bad("not running"), |id| format!("process {id}"))
+}
+
+fn plain(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(TableStyle::new())
+        .set_header(header.iter().map(Cell::new));
+    table
+}
+
+fn bold(text: &str) -> String {
+    text.if_supports_color(Stream::Stdout, |text| text.bold())
+        .to_string()
+}
+
+fn good(text: &str) -> String {
+    text.if_supports_color(Stream::Stdout, |text| text.green())
+        .to_string()
+}
+
+fn bad(text: &str) -> String {
+    text.if_supports_color(Stream::Stdout, |text| text.red())
+        .to_string()
+}
