@@ -90,7 +90,13 @@ impl Posted {
     }
 
     fn answered(self, answer: Vec<u8>) -> Response {
-        reply::encoded(StatusCode::CREATED, self.form, &self.headers, false, answer.into())
+        reply::encoded(
+            StatusCode::CREATED,
+            self.form,
+            &self.headers,
+            false,
+            answer.into(),
+        )
     }
 }
 
@@ -284,7 +290,10 @@ impl Api {
             return Err(not_allowed());
         }
         let posted = Posted::read(request).await?;
-        let answer = self.tokens.issue(user, path, &posted.body, Timestamp::now()).await?;
+        let answer = self
+            .tokens
+            .issue(user, path, &posted.body, Timestamp::now())
+            .await?;
         let answer = serde_json::to_vec(&answer).map_err(ApiError::internal)?;
         Ok(posted.answered(answer))
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Configuration of the cluster DNS server.
 #[derive(Clone, Debug)]
 pub struct DnsConfig {
-    /// Addresses to bind, UDP and TCP each.
+    /// Addresses to bind, UDP and TCP each. Port 0 is one that the system chooses, the same for both.
     pub listen: Vec<SocketAddr>,
     /// The cluster domain, such as `cluster.local`.
     pub domain: String,

@@ -19,4 +19,4 @@ mod run;
 
 pub use config::{DnsConfig, Upstreams};
 pub use error::DnsError;
-pub use run::{DnsMetrics, run};
+pub use run::{DnsMetrics, DnsServer};

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use skep_client::Client;
 use skep_cni::{node_routes, sysctl};
 use skep_cri::{Containerd, Runtime};
-use skep_dns::{DnsConfig, DnsMetrics};
+use skep_dns::{DnsConfig, DnsMetrics, DnsServer};
 use skep_kubelet::{KubeletConfig, ServerTls};
 use skep_loader::{Dataplane, DataplaneConfig, MapSizes};
 use skep_service_proxy::{ProxyConfig, ProxyMetrics};
@@ -61,14 +61,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<()>
         node_routes::run(proxy.clone(), config.node_name.clone(), shutdown.clone()),
     );
     let dns = DnsMetrics::register(&mut metrics);
+    let names = DnsServer::bind(dns_config(&config)).await?;
     parts.start(
         "DNS",
-        skep_dns::run(
-            client(&config, credentials::DNS)?,
-            dns_config(&config),
-            dns,
-            shutdown.clone(),
-        ),
+        names.run(client(&config, credentials::DNS)?, dns, shutdown.clone()),
     );
     let kubelet = client(&config, credentials::KUBELET)?;
     let runtime: Arc<dyn Runtime> = Arc::new(Containerd::connect(&config.containerd));

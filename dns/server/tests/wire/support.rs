@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Service};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use skep_client::testing::FakeTransport;
-use skep_dns::{DnsConfig, DnsError, DnsMetrics, Upstreams, run};
+use skep_dns::{DnsConfig, DnsError, DnsMetrics, DnsServer, Upstreams};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
@@ -31,15 +31,14 @@ impl Running {
     }
 
     pub(crate) async fn forwarding(api: &FakeTransport, upstreams: Vec<SocketAddr>) -> Self {
-        let probe = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = probe.local_addr().unwrap();
-        drop(probe);
-        let mut config = DnsConfig::new(vec![address], "cluster.local");
+        let mut config = DnsConfig::new(vec!["127.0.0.1:0".parse().unwrap()], "cluster.local");
         config.upstreams = Upstreams::List(upstreams);
         let mut registry = Registry::default();
         let metrics = DnsMetrics::register(&mut registry);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(api.client(), config, metrics, shutdown.clone()));
+        let server = DnsServer::bind(config).await.unwrap();
+        let address = server.addresses().unwrap()[0];
+        let task = tokio::spawn(server.run(api.client(), metrics, shutdown.clone()));
         Self {
             address,
             registry,
@@ -67,25 +66,18 @@ impl Running {
     pub(crate) async fn udp(&self, name: &str, record_type: RecordType, payload: Option<u16>) -> Message {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.connect(self.address).await.unwrap();
-        let query = query(name, record_type, payload);
+        socket.send(&query(name, record_type, payload)).await.unwrap();
         let mut buffer = vec![0; 65_535];
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            // The server may not have bound its socket yet.
-            drop(socket.send(&query).await);
-            match timeout(Duration::from_secs(3), socket.recv(&mut buffer)).await {
-                Ok(Ok(length)) => {
-                    let limit = payload.unwrap_or(512).clamp(512, 1232);
-                    assert!(
-                        length <= usize::from(limit),
-                        "{length} bytes for a limit of {limit}"
-                    );
-                    return Message::from_vec(&buffer[..length]).unwrap();
-                }
-                _ if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
-                other => panic!("no answer: {other:?}"),
-            }
-        }
+        let length = timeout(PATIENCE, socket.recv(&mut buffer))
+            .await
+            .expect("an answer in time")
+            .unwrap();
+        let limit = payload.unwrap_or(512).clamp(512, 1232);
+        assert!(
+            length <= usize::from(limit),
+            "{length} bytes for a limit of {limit}"
+        );
+        Message::from_vec(&buffer[..length]).unwrap()
     }
 
     pub(crate) async fn tcp(&self, name: &str, record_type: RecordType) -> Message {

@@ -135,7 +135,7 @@ async fn an_upstream_that_is_silent_keeps_nobody_waiting_long() {
         assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
         let (took, most) = (
             started.elapsed(),
-            Duration::from_millis(if n < 3 { 2_500 } else { 100 }),
+            Duration::from_millis(if n < 3 { 3_500 } else { 1_000 }),
         );
         assert!(took < most, "query {n} took {took:?}");
     }
