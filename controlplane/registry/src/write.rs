@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use skep_api::resource::{DynObject, ResourceInfo};
-use skep_api::{ApiError, GroupVersionResource, ObjectKey, Revision};
+use skep_api::{ApiError, FieldError, GroupVersionResource, ObjectKey, Revision};
 use skep_store::{Entry, StoreError};
 
 use crate::cache::Slot;
