@@ -396,7 +396,7 @@ async fn delete_options(headers: &HeaderMap, incoming: Incoming) -> Result<Bytes
 /// Writes answers in the negotiated form.
 struct Answer<'a> {
     row: &'a ResourceInfo,
-    form: negotiate::Form,
+    form: Form,
     headers: &'a HeaderMap,
     pretty: bool,
     viewer: Viewer,
