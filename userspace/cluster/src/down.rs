@@ -20,6 +20,7 @@ pub(crate) fn down(name: &ClusterName, progress: &mut dyn Progress) -> Result<()
         // Stays while another cluster is in it.
         drop(fs::remove_dir(parent));
     }
+    network::forget_spaces();
     Ok(())
 }
 

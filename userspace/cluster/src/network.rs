@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 
 use crate::command::{find, ip};
@@ -11,6 +12,9 @@ use crate::{ClusterError, command};
 
 /// The nodes' network device, inside their namespaces.
 pub(crate) const NODE_DEVICE: &str = "eth0";
+
+/// Where `ip netns` keeps namespaces: a mount of its own, which the first `ip netns add` makes.
+const SPACES: &str = "/run/netns";
 
 /// Makes the bridge and every node's namespace and cable.
 pub(crate) fn create(plan: &ClusterPlan) -> Result<(), ClusterError> {
@@ -53,7 +57,7 @@ pub(crate) fn remove(name: &crate::ClusterName) -> Vec<String> {
     }
     let mut left = Vec::new();
     let prefix = format!("skep-{name}-");
-    for space in names("/run/netns")
+    for space in names(SPACES)
         .into_iter()
         .filter(|space| space.starts_with(&prefix))
     {
@@ -74,6 +78,14 @@ pub(crate) fn remove(name: &crate::ClusterName) -> Vec<String> {
     left
 }
 
+/// Undoes the mount that the first `ip netns add` made, unless there are namespaces in it: then it is busy. Whoever
+/// adds one next makes it again.
+pub(crate) fn forget_spaces() {
+    if names(SPACES).is_empty() {
+        umount2(SPACES, MntFlags::empty()).ok();
+    }
+}
+
 fn names(folder: &str) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
@@ -86,7 +98,7 @@ fn names(folder: &str) -> Vec<String> {
 
 /// Moves this thread into a node's network namespace.
 pub(crate) fn enter(node: &NodePlan) -> Result<(), ClusterError> {
-    let path = PathBuf::from("/run/netns").join(&node.namespace);
+    let path = PathBuf::from(SPACES).join(&node.namespace);
     let file = File::open(&path).map_err(ClusterError::io("open the network namespace", &path))?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|error| ClusterError::Io {
         what: "enter the network namespace",
