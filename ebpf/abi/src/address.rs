@@ -4,7 +4,7 @@ use core::cmp::Ordering;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::plain::{Plain, plain_struct};
+use crate::plain::{Plain, Scribe};
 
 /// Third word of a v4-mapped IPv6 address (`::ffff:0:0/96`), in memory order.
 const MAPPED_PREFIX: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
@@ -18,7 +18,16 @@ pub struct Address {
     words_be: [u32; 4],
 }
 
-plain_struct!(Address, size = 16, { words_be: [u32; 4] = 0 });
+const _: () = assert!(size_of::<Address>() == 16, "size changed");
+
+// SAFETY: repr(C) over an array of integers.
+unsafe impl Plain for Address {
+    const LAYOUT: u64 = <[u32; 4]>::LAYOUT;
+
+    fn describe(&self, scribe: &mut dyn Scribe) {
+        scribe.text(self);
+    }
+}
 
 impl Address {
     /// `::`, which never is a valid endpoint.
@@ -173,7 +182,11 @@ impl fmt::Debug for Address {
 pub struct PortBe(u16);
 
 // SAFETY: transparent over an integer.
-unsafe impl Plain for PortBe {}
+unsafe impl Plain for PortBe {
+    fn describe(&self, scribe: &mut dyn Scribe) {
+        scribe.number(self.to_host().into());
+    }
+}
 
 impl PortBe {
     /// From host byte order.
@@ -231,7 +244,11 @@ impl fmt::Debug for PortBe {
 pub struct Protocol(pub u8);
 
 // SAFETY: transparent over an integer.
-unsafe impl Plain for Protocol {}
+unsafe impl Plain for Protocol {
+    fn describe(&self, scribe: &mut dyn Scribe) {
+        scribe.text(self);
+    }
+}
 
 impl Protocol {
     /// ICMP for IPv4.

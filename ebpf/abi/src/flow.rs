@@ -7,6 +7,7 @@
 use crate::address::{Address, PortBe, Protocol};
 use crate::plain::{Plain, bit_set, plain_struct};
 use crate::service::BackendId;
+use crate::stats::ServiceSerial;
 
 /// The hook that looks an entry up.
 #[repr(transparent)]
@@ -90,12 +91,14 @@ pub struct FlowValue {
     /// When this direction last had a packet, in seconds of the monotonic clock (coarse: up to
     /// [`REFRESH_INTERVAL_S`] old).
     pub last_seen_s: u32,
+    /// Where a service's flow is counted, else 0.
+    pub serial: ServiceSerial,
 }
 
-plain_struct!(FlowValue, size = 48, {
+plain_struct!(FlowValue, size = 52, {
     source: Address = 0, destination: Address = 16, source_port: PortBe = 32, destination_port: PortBe = 34,
     flags: FlowFlags = 36, partner_hook: Hook = 37, reserved: u16 = 38, backend: BackendId = 40,
-    last_seen_s: u32 = 44,
+    last_seen_s: u32 = 44, serial: ServiceSerial = 48,
 });
 
 /// How old `last_seen_s` may get before a packet renews it.

@@ -19,15 +19,17 @@ pub mod maps;
 pub mod plain;
 pub mod service;
 pub mod socket;
+pub mod stats;
 
 pub use address::{Address, PortBe, Protocol};
 pub use config::{NodeConfig, PodRange, PrefixKey};
 pub use counter::Counter;
 pub use flow::{FlowFlags, FlowKey, FlowValue, Hook};
 pub use maps::{LAYOUT_FINGERPRINT, MapKind, MapSpec};
-pub use plain::Plain;
+pub use plain::{Plain, Scribe};
 pub use service::{
     BackendFlags, BackendId, BackendValue, FrontendFlags, FrontendKey, FrontendValue, Scope, ServiceFlags,
     ServiceId, ServiceValue,
 };
 pub use socket::{SocketKey, SocketValue};
+pub use stats::{Label, ServiceName, ServiceSerial, ServiceStats};

@@ -3,9 +3,10 @@
 use crate::config::{NodeConfig, PodRange, PrefixKey};
 use crate::counter::COUNTER_SLOTS;
 use crate::flow::{FlowKey, FlowValue};
-use crate::plain::{HASH_START, Plain, mix, mix_text};
+use crate::plain::{HASH_START, Plain, Scribe, mix, mix_text};
 use crate::service::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceValue};
 use crate::socket::{SocketKey, SocketValue};
+use crate::stats::{ServiceName, ServiceSerial, ServiceStats};
 
 /// Kinds of maps in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +15,53 @@ pub enum MapKind {
     Hash,
     /// Array.
     Array,
-    /// Per-CPU array.
+    /// Per-CPU array. Its values are `u64` counts, each the sum over all CPUs.
     PerCpuArray,
     /// Hash that evicts the least recently used entry when full.
     LruHash,
     /// Longest-prefix trie.
     LpmTrie,
+    /// Per-CPU hash, allocated on demand. Its values are as those of [`MapKind::PerCpuArray`].
+    PerCpuHash,
+}
+
+impl MapKind {
+    /// Whether every element is there from the start.
+    pub const fn is_array(self) -> bool {
+        matches!(self, Self::Array | Self::PerCpuArray)
+    }
+
+    /// Whether an element has a value for each CPU.
+    pub const fn is_per_cpu(self) -> bool {
+        matches!(self, Self::PerCpuArray | Self::PerCpuHash)
+    }
+
+    /// Name, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hash => "hash",
+            Self::Array => "array",
+            Self::PerCpuArray => "per-CPU array",
+            Self::LruHash => "LRU hash",
+            Self::LpmTrie => "prefix trie",
+            Self::PerCpuHash => "per-CPU hash",
+        }
+    }
+}
+
+/// Describes the value that some bytes of a map are; false if their number is wrong.
+pub type Describe = fn(&[u8], &mut dyn Scribe) -> bool;
+
+fn describe<T: Plain>(bytes: &[u8], scribe: &mut dyn Scribe) -> bool {
+    let value = T::from_bytes(bytes);
+    if let Some(value) = &value {
+        value.describe(scribe);
+    }
+    value.is_some()
 }
 
 /// Shape of one map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct MapSpec {
     /// Name in the eBPF objects and of the pin. At most 15 characters, the kernel's limit.
     pub name: &'static str,
@@ -37,6 +75,10 @@ pub struct MapSpec {
     layout: u64,
     /// Capacity unless configured otherwise.
     pub default_entries: u32,
+    /// Describes keys.
+    pub describe_key: Describe,
+    /// Describes values.
+    pub describe_value: Describe,
 }
 
 impl MapSpec {
@@ -53,6 +95,8 @@ impl MapSpec {
             value_size: size_of::<V>() as u32,
             layout: mix(mix(HASH_START, K::LAYOUT), V::LAYOUT),
             default_entries,
+            describe_key: describe::<K>,
+            describe_value: describe::<V>,
         }
     }
 }
@@ -65,6 +109,12 @@ pub const SERVICES: MapSpec = MapSpec::of::<u32, ServiceValue>("SERVICES", MapKi
 pub const SLOTS: MapSpec = MapSpec::of::<u32, BackendId>("SLOTS", MapKind::Array, 1_048_576);
 /// [`BackendId`] → [`BackendValue`].
 pub const BACKENDS: MapSpec = MapSpec::of::<u32, BackendValue>("BACKENDS", MapKind::Array, 524_288);
+/// [`ServiceSerial`] → [`ServiceStats`].
+pub const SERVICE_STATS: MapSpec =
+    MapSpec::of::<ServiceSerial, ServiceStats>("SERVICE_STATS", MapKind::PerCpuHash, 65_536);
+/// [`ServiceSerial`] → [`ServiceName`].
+pub const SERVICE_NAMES: MapSpec =
+    MapSpec::of::<ServiceSerial, ServiceName>("SERVICE_NAMES", MapKind::Hash, 65_536);
 /// Prefixes that hold service addresses and nothing else.
 pub const SERVICE_RANGES: MapSpec = MapSpec::of::<PrefixKey, u32>("SERVICE_RANGES", MapKind::LpmTrie, 1_024);
 /// Destinations that pods reach with their own address.
@@ -87,11 +137,13 @@ pub const COUNTERS: MapSpec = MapSpec::of::<u32, u64>("COUNTERS", MapKind::PerCp
 pub const LAYOUT: MapSpec = MapSpec::of::<u32, u64>("LAYOUT", MapKind::Array, 1);
 
 /// Every map, in the order they are created. [`LAYOUT`] comes last: it says that the others are whole.
-pub const ALL: [&MapSpec; 13] = [
+pub const ALL: [&MapSpec; 15] = [
     &FRONTENDS,
     &SERVICES,
     &SLOTS,
     &BACKENDS,
+    &SERVICE_STATS,
+    &SERVICE_NAMES,
     &SERVICE_RANGES,
     &NON_MASQUERADE,
     &POD_RANGES,

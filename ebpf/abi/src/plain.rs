@@ -1,5 +1,22 @@
 //! What makes a type fit for a map: its bytes are its meaning.
 
+use core::fmt;
+
+/// Receives what a value says, for tools that show what maps hold. A value calls one kind of method: `field` and
+/// `element` once for each part, in order, the others once.
+pub trait Scribe {
+    /// The value is a number.
+    fn number(&mut self, number: u64);
+    /// The value reads best as text.
+    fn text(&mut self, text: &dyn fmt::Display);
+    /// The value is a set: the names of its members, and the bits that have none.
+    fn set(&mut self, names: &mut dyn Iterator<Item = &'static str>, rest: u64);
+    /// The value has a part of that name, which `describe` describes.
+    fn field(&mut self, name: &'static str, describe: &dyn Fn(&mut dyn Scribe));
+    /// The value has a part without a name.
+    fn element(&mut self, describe: &dyn Fn(&mut dyn Scribe));
+}
+
 /// A type whose values may be copied to and from a map byte by byte.
 ///
 /// # Safety
@@ -25,6 +42,21 @@ pub unsafe trait Plain: Copy + PartialEq + Send + Sync + 'static {
         Some(unsafe { core::ptr::read_unaligned(bytes.as_ptr().cast::<Self>()) })
     }
 
+    /// Tells `scribe` what the value says. Unless a type knows better it is a number.
+    fn describe(&self, scribe: &mut dyn Scribe) {
+        let mut number = [0; size_of::<u64>()];
+        let bytes = self.as_bytes();
+        let from = if cfg!(target_endian = "big") {
+            number.len().saturating_sub(bytes.len())
+        } else {
+            0
+        };
+        for (to, byte) in number.iter_mut().skip(from).zip(bytes) {
+            *to = *byte;
+        }
+        scribe.number(u64::from_ne_bytes(number));
+    }
+
     /// The all-zero value, which means "absent" in array maps.
     fn zeroed() -> Self {
         // SAFETY: every bit pattern is valid by the trait's contract.
@@ -43,6 +75,12 @@ unsafe impl Plain for u64 {}
 // SAFETY: an array has no padding of its own.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {
     const LAYOUT: u64 = mix(mix(HASH_START, T::LAYOUT), N as u64);
+
+    fn describe(&self, scribe: &mut dyn Scribe) {
+        for element in self {
+            scribe.element(&|scribe| element.describe(scribe));
+        }
+    }
 }
 
 /// Start of [`mix`] (FNV-1a, 64 bit).
@@ -86,6 +124,10 @@ macro_rules! plain_struct {
                 )+
                 hash
             };
+
+            fn describe(&self, scribe: &mut dyn $crate::plain::Scribe) {
+                $(scribe.field(stringify!($field), &|scribe| $crate::plain::Plain::describe(&self.$field, scribe));)+
+            }
         }
     };
 }
@@ -139,6 +181,13 @@ macro_rules! bit_set {
                 )+
                 hash
             };
+
+            fn describe(&self, scribe: &mut dyn $crate::plain::Scribe) {
+                let bits = [$((stringify!($bit), Self::$bit)),+];
+                let rest = bits.iter().fold(*self, |rest, (_, bit)| rest.without(*bit));
+                let mut names = bits.into_iter().filter(|(_, bit)| self.contains(*bit)).map(|(name, _)| name);
+                scribe.set(&mut names, rest.0.into());
+            }
         }
     };
 }

@@ -6,6 +6,7 @@
 
 use crate::address::{Address, PortBe, Protocol};
 use crate::plain::{Plain, bit_set, plain_struct};
+use crate::stats::ServiceSerial;
 
 /// Index into SERVICES. 0 is never used.
 #[repr(transparent)]
@@ -114,13 +115,16 @@ pub struct ServiceValue {
     pub permutation_offset: u32,
     /// Length of the permutation table, 0 = none.
     pub permutation_length: u32,
+    /// Where it is counted, and its name.
+    pub serial: ServiceSerial,
     /// Zero.
-    pub reserved: [u32; 2],
+    pub reserved: u32,
 }
 
 plain_struct!(ServiceValue, size = 32, {
     slot_offset: u32 = 0, slot_count: u32 = 4, flags: ServiceFlags = 8, affinity_timeout_s: u32 = 12,
-    permutation_offset: u32 = 16, permutation_length: u32 = 20, reserved: [u32; 2] = 24,
+    permutation_offset: u32 = 16, permutation_length: u32 = 20, serial: ServiceSerial = 24,
+    reserved: u32 = 28,
 });
 
 impl ServiceValue {

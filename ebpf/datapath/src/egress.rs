@@ -4,6 +4,7 @@
 use skep_abi::{Counter, FlowFlags, FlowValue, Hook, PodRange, PortBe, Protocol};
 
 use crate::Verdict;
+use crate::account;
 use crate::flow::{self, Opened, PortPolicy, Resumption};
 use crate::ingress::{bypass, leave_alone, node_address};
 use crate::packet::{self, Family, Header, PacketMut, Parsed};
@@ -26,20 +27,26 @@ pub fn egress<W: PacketWorld, P: PacketMut>(
     let now_s = world.now_s();
     if let Some(value) = world.flow(&header.tuple) {
         match flow::resume(world, &header, &value, now_s) {
-            Resumption::Continue => return send(packet, &header, &value),
+            Resumption::Continue => return send(world, packet, &header, &value),
             Resumption::Drop(counter) => return Verdict::Drop(counter),
             Resumption::Reopen => {}
         }
     }
     let mut value = FlowValue::default();
     match masquerade(world, &header, now_s, &mut value) {
-        Ok(()) => send(packet, &header, &value),
+        Ok(()) => send(world, packet, &header, &value),
         Err(verdict) => verdict,
     }
 }
 
 #[inline(always)]
-fn send<P: PacketMut>(packet: &mut P, header: &Header, value: &FlowValue) -> Verdict {
+fn send<W: PacketWorld, P: PacketMut>(
+    world: &W,
+    packet: &mut P,
+    header: &Header,
+    value: &FlowValue,
+) -> Verdict {
+    account::packet(world, header, value, packet.length());
     match rewrite::rewrite(packet, header, value, false) {
         Ok(()) => Verdict::Translated,
         Err(packet::Unwritable) => Verdict::Drop(Counter::DropRewrite),

@@ -3,12 +3,13 @@
 use skep_abi::{
     Address, BackendFlags, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FrontendFlags,
     FrontendKey, FrontendValue, NodeConfig, PodRange, PortBe, Protocol, Scope, ServiceFlags, ServiceId,
-    ServiceValue, SocketKey, SocketValue,
+    ServiceSerial, ServiceValue, SocketKey, SocketValue,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::account::Event;
 use crate::tables::{FlowTable, Inserted, PacketWorld, ServiceTables, SocketTables};
 
 pub(crate) fn address(text: &str) -> Address {
@@ -31,6 +32,8 @@ pub(crate) struct World {
     pub(crate) reverses: RefCell<HashMap<SocketKey, SocketValue>>,
     pub(crate) flows: RefCell<HashMap<FlowKey, FlowValue>>,
     pub(crate) counts: RefCell<BTreeMap<Counter, u32>>,
+    /// What was counted of services, in its order.
+    pub(crate) events: RefCell<Vec<(ServiceSerial, Event)>>,
     pub(crate) forwards: RefCell<Vec<(Address, Address)>>,
     pub(crate) config: NodeConfig,
     pub(crate) in_node_network: bool,
@@ -89,10 +92,16 @@ impl World {
             slot_offset,
             slot_count,
             flags: ServiceFlags::PRESENT,
+            serial: Self::serial_of(id),
             ..Default::default()
         };
         self.services.insert(id, value);
         id
+    }
+
+    /// The number under which a service is counted.
+    pub(crate) fn serial_of(service: ServiceId) -> ServiceSerial {
+        ServiceSerial(1_000 + service.0)
     }
 
     pub(crate) fn add_frontend(
@@ -178,6 +187,10 @@ impl ServiceTables for World {
 
     fn count(&self, counter: Counter) {
         *self.counts.borrow_mut().entry(counter).or_default() += 1;
+    }
+
+    fn account(&self, serial: ServiceSerial, event: Event) {
+        self.events.borrow_mut().push((serial, event));
     }
 }
 

@@ -45,6 +45,7 @@ pub fn partner_value(key: &FlowKey, value: &FlowValue) -> FlowValue {
         reserved: 0,
         backend: value.backend,
         last_seen_s: value.last_seen_s,
+        serial: value.serial,
     }
 }
 

@@ -10,6 +10,7 @@ use skep_abi::{
 };
 
 use crate::Verdict;
+use crate::account::{self, Event};
 use crate::flow::{self, Opened, PortPolicy, Resumption};
 use crate::lookup::{self, Lookup};
 use crate::packet::{self, Family, Header, PacketMut, Parsed};
@@ -35,7 +36,7 @@ pub fn ingress<W: PacketWorld, P: PacketMut>(
         match flow::resume(world, &header, &value, now_s) {
             Resumption::Continue => {
                 return match find_way(world, &header, &value) {
-                    Ok(()) => deliver(packet, &header, &value),
+                    Ok(()) => deliver(world, packet, &header, &value),
                     Err(counter) => Verdict::Drop(counter),
                 };
             }
@@ -45,7 +46,7 @@ pub fn ingress<W: PacketWorld, P: PacketMut>(
     }
     let mut value = FlowValue::default();
     match open(world, &header, now_s, &mut value) {
-        Ok(()) => deliver(packet, &header, &value),
+        Ok(()) => deliver(world, packet, &header, &value),
         Err(verdict) => verdict,
     }
 }
@@ -85,7 +86,13 @@ fn find_way<W: PacketWorld>(world: &W, header: &Header, value: &FlowValue) -> Re
 
 /// Rewrites the packet and lets it go on the way that was found.
 #[inline(always)]
-fn deliver<P: PacketMut>(packet: &mut P, header: &Header, value: &FlowValue) -> Verdict {
+fn deliver<W: PacketWorld, P: PacketMut>(
+    world: &W,
+    packet: &mut P,
+    header: &Header,
+    value: &FlowValue,
+) -> Verdict {
+    account::packet(world, header, value, packet.length());
     let redirect = value.flags.contains(FlowFlags::REDIRECT);
     match rewrite::rewrite(packet, header, value, redirect) {
         Err(packet::Unwritable) => Verdict::Drop(Counter::DropRewrite),
@@ -122,16 +129,20 @@ fn open<W: PacketWorld>(
         return Err(refuse(world, &frontend, Counter::PacketStray, Counter::DropStray));
     }
     value.last_seen_s = now_s;
+    value.serial = account::serial(world, frontend.service);
     match select::choose(world, frontend.service) {
         Choice::Backend(id, backend) => {
             open_to(world, config, header, id, backend, value).map_err(Verdict::Drop)
         }
-        Choice::NoBackend => Err(refuse(
-            world,
-            &frontend,
-            Counter::PacketNoBackend,
-            Counter::DropNoBackend,
-        )),
+        Choice::NoBackend => {
+            world.account(value.serial, Event::FlowRefused);
+            Err(refuse(
+                world,
+                &frontend,
+                Counter::PacketNoBackend,
+                Counter::DropNoBackend,
+            ))
+        }
         Choice::Hole => Err(Verdict::Drop(Counter::DropTableHole)),
     }
 }
@@ -200,6 +211,7 @@ fn open_to<W: PacketWorld>(
     match flow::open(world, key, value, &policy)? {
         Opened::New => {
             world.count(Counter::PacketFlowOpened);
+            world.account(value.serial, Event::FlowOpened);
             Ok(())
         }
         Opened::Joined => find_way(world, header, value),

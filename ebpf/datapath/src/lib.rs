@@ -9,6 +9,7 @@
 #![cfg_attr(not(any(test, feature = "frames")), no_std)]
 #![warn(missing_docs)]
 
+pub mod account;
 pub mod checksum;
 pub mod egress;
 pub mod flow;

@@ -4,6 +4,7 @@ use skep_abi::{
     Address, BackendFlags, BackendId, BackendValue, Counter, PortBe, Protocol, SocketKey, SocketValue,
 };
 
+use crate::account::{self, Event};
 use crate::lookup::{self, Lookup};
 use crate::select::{self, Choice};
 use crate::tables::{ServiceTables, SocketTables};
@@ -57,9 +58,13 @@ pub fn connect<T: ServiceTables + SocketTables>(tables: &T, target: &Target) -> 
         Choice::Backend(id, backend) => {
             remember_reverse(tables, target, &chosen(id, backend));
             tables.count(Counter::SocketConnect);
+            account::service(tables, frontend, Event::SocketConnected);
             SocketVerdict::Redirect(backend.address, backend.port)
         }
-        Choice::NoBackend => SocketVerdict::Refuse(Counter::SocketNoBackend),
+        Choice::NoBackend => {
+            account::service(tables, frontend, Event::SocketRefused);
+            SocketVerdict::Refuse(Counter::SocketNoBackend)
+        }
         Choice::Hole => SocketVerdict::Refuse(Counter::SocketTableHole),
     }
 }
@@ -87,9 +92,13 @@ pub fn send<T: ServiceTables + SocketTables>(tables: &T, target: &Target) -> Soc
                 tables.count(Counter::SocketStateFull);
             }
             tables.count(Counter::SocketSend);
+            account::service(tables, frontend, Event::SocketConnected);
             SocketVerdict::Redirect(backend.address, backend.port)
         }
-        Choice::NoBackend => SocketVerdict::Refuse(Counter::SocketNoBackend),
+        Choice::NoBackend => {
+            account::service(tables, frontend, Event::SocketRefused);
+            SocketVerdict::Refuse(Counter::SocketNoBackend)
+        }
         Choice::Hole => SocketVerdict::Refuse(Counter::SocketTableHole),
     }
 }
@@ -281,5 +290,19 @@ mod tests {
         world.reverses.borrow_mut().clear();
         send(&world, &to);
         assert_eq!(world.reverses.borrow().len(), 1);
+    }
+    #[test]
+    fn sockets_are_counted_for_their_service() {
+        let world = world_with(&["10.128.0.5:53"]);
+        connect(&world, &target("10.64.0.10", 53, Protocol::TCP));
+        let udp = target("10.64.0.10", 53, Protocol::UDP);
+        send(&world, &udp);
+        send(&world, &udp);
+        let serial = World::serial_of(skep_abi::ServiceId(1));
+        assert_eq!(*world.events.borrow(), [(serial, Event::SocketConnected); 2]);
+        let world = world_with(&[]);
+        connect(&world, &udp);
+        connect(&world, &target("10.64.0.99", 53, Protocol::UDP));
+        assert_eq!(*world.events.borrow(), [(serial, Event::SocketRefused)]);
     }
 }

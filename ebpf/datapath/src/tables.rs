@@ -4,8 +4,10 @@ use core::ops::Deref;
 
 use skep_abi::{
     Address, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FrontendKey, FrontendValue,
-    NodeConfig, PodRange, ServiceId, ServiceValue, SocketKey, SocketValue,
+    NodeConfig, PodRange, ServiceId, ServiceSerial, ServiceValue, SocketKey, SocketValue,
 };
+
+use crate::account::Event;
 
 /// The tables that userspace fills with Services. Absent and all-zero elements are both `None`-like; the
 /// callers check for PRESENT.
@@ -24,6 +26,8 @@ pub trait ServiceTables {
     fn random(&self) -> u32;
     /// Adds one to a counter.
     fn count(&self, counter: Counter);
+    /// SERVICE_STATS: adds to what is counted under a number, if anything is.
+    fn account(&self, serial: ServiceSerial, event: Event);
 }
 
 /// What the socket hooks remember.

@@ -6,11 +6,13 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap};
 use skep_abi::{
     Address, BackendId, BackendValue, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, NodeConfig,
-    Plain, PodRange, PrefixKey, ServiceValue, SocketKey, SocketValue, maps as spec,
+    Plain, PodRange, PrefixKey, ServiceSerial, ServiceStats, ServiceValue, SocketKey, SocketValue,
+    maps as spec,
 };
+use skep_datapath::account::Event;
 
 /// Allocated entry by entry, not all at the start.
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -24,6 +26,9 @@ pub static SERVICES: Array<ServiceValue> = Array::pinned(spec::SERVICES.default_
 pub static SLOTS: Array<BackendId> = Array::pinned(spec::SLOTS.default_entries, 0);
 #[map]
 pub static BACKENDS: Array<BackendValue> = Array::pinned(spec::BACKENDS.default_entries, 0);
+#[map]
+pub static SERVICE_STATS: PerCpuHashMap<ServiceSerial, ServiceStats> =
+    PerCpuHashMap::pinned(spec::SERVICE_STATS.default_entries, BPF_F_NO_PREALLOC);
 #[map]
 pub static SERVICE_RANGES: LpmTrie<Address, u32> = LpmTrie::pinned(spec::SERVICE_RANGES.default_entries, 0);
 #[map]
@@ -109,4 +114,41 @@ pub fn count(counter: Counter) {
         // context on the same CPU may interrupt; a count may then be lost, which counters tolerate.
         unsafe { *value = (*value).wrapping_add(1) };
     }
+}
+
+/// Counts what happened to a service port on this CPU.
+#[inline(always)]
+pub fn account(serial: ServiceSerial, event: Event) {
+    let Some(stats) = SERVICE_STATS.get_ptr_mut(&serial) else {
+        return;
+    };
+    // SAFETY: the pointer is to this CPU's element and was null-checked; the kernel keeps its memory while the
+    // program runs, and nothing else than additions like these and copies touches it.
+    unsafe {
+        match event {
+            Event::SocketConnected => add(&raw mut (*stats).socket_connections, 1),
+            Event::SocketRefused => add(&raw mut (*stats).socket_refusals, 1),
+            Event::FlowOpened => add(&raw mut (*stats).flows, 1),
+            Event::FlowRefused => add(&raw mut (*stats).flow_refusals, 1),
+            Event::PacketIn { bytes } => {
+                add(&raw mut (*stats).packets_in, 1);
+                add(&raw mut (*stats).bytes_in, bytes.into());
+            }
+            Event::PacketOut { bytes } => {
+                add(&raw mut (*stats).packets_out, 1);
+                add(&raw mut (*stats).bytes_out, bytes.into());
+            }
+        }
+    }
+}
+
+/// Adds to a count of this CPU.
+///
+/// # Safety
+/// `count` points to a live `u64` of this CPU's element.
+#[inline(always)]
+unsafe fn add(count: *mut u64, more: u64) {
+    // SAFETY: passed on to the caller. Programs on packets do not interrupt each other; of two sockets that are
+    // dialled on one CPU, one of which interrupts the other right here, one count may be lost.
+    unsafe { *count = (*count).wrapping_add(more) };
 }

@@ -2,9 +2,11 @@
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use skep_abi::{
-    Address, BackendId, BackendValue, Counter, FrontendKey, FrontendValue, ServiceId, ServiceValue,
+    Address, BackendId, BackendValue, Counter, FrontendKey, FrontendValue, ServiceId, ServiceSerial,
+    ServiceValue,
 };
 use skep_datapath::ServiceTables;
+use skep_datapath::account::Event;
 
 use crate::maps;
 
@@ -50,5 +52,10 @@ impl<C> ServiceTables for World<C> {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         maps::count(counter);
+    }
+
+    #[inline(always)]
+    fn account(&self, serial: ServiceSerial, event: Event) {
+        maps::account(serial, event);
     }
 }

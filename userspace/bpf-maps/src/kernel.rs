@@ -2,18 +2,20 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use skep_abi::{
     BackendId, BackendValue, FrontendKey, FrontendValue, MapKind, MapSpec, Plain, PrefixKey, ServiceId,
-    ServiceValue, maps,
+    ServiceName, ServiceSerial, ServiceValue, maps,
 };
 
-use crate::{Cursor, MapError, ServiceMaps, Stripe, Table, sys};
+use crate::{Cursor, KernelCounts, MapError, ServiceCounts, ServiceMaps, Stripe, Table, sys};
 
 /// Entries per batched system call.
 const BATCH: u32 = 4_096;
+/// Most bytes of values per batched system call, which matters where each CPU has its own.
+const BATCH_BYTES: usize = 4 << 20;
 /// A hash bucket is read whole: with room for this many it always fits, short of a broken hash function.
 const MIN_BATCH: u32 = 64;
 
@@ -35,6 +37,7 @@ impl RawMap {
             MapKind::PerCpuArray => (6, 0),
             MapKind::LruHash => (9, 0),
             MapKind::LpmTrie => (11, BPF_F_NO_PREALLOC),
+            MapKind::PerCpuHash => (5, BPF_F_NO_PREALLOC),
         }
     }
 
@@ -140,7 +143,7 @@ impl RawMap {
     pub fn count(&self) -> Result<u32, MapError> {
         let mut count: u32 = 0;
         self.visit(|_, value| {
-            if !self.is_array() || value.iter().any(|&byte| byte != 0) {
+            if !self.spec.kind.is_array() || value.iter().any(|&byte| byte != 0) {
                 count = count.saturating_add(1);
             }
         })?;
@@ -165,11 +168,36 @@ impl RawMap {
         Ok(value.chunks_exact(8).filter_map(u64::from_bytes).collect())
     }
 
-    fn is_array(&self) -> bool {
-        matches!(self.spec.kind, MapKind::Array | MapKind::PerCpuArray)
+    /// Bytes that the kernel has allocated for the map.
+    ///
+    /// # Errors
+    /// [`MapError::Kernel`] when it does not tell.
+    pub fn memory_bytes(&self) -> Result<u64, MapError> {
+        let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
+        let text = std::fs::read_to_string(path).map_err(self.failed("ask for the memory of"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+        let bytes = line.and_then(|number| number.trim().parse().ok());
+        bytes.ok_or_else(|| self.failed("ask for the memory of")(io::ErrorKind::InvalidData.into()))
     }
 
-    fn failed(&self, operation: &'static str) -> impl FnOnce(io::Error) -> MapError {
+    /// Bytes of a value as the kernel hands it out: one value for each possible CPU where there are several.
+    pub(crate) fn element_size(&self) -> Result<usize, MapError> {
+        let size = self.spec.value_size as usize;
+        if !self.spec.kind.is_per_cpu() {
+            return Ok(size);
+        }
+        let cpus = possible_cpus().map_err(self.failed("count the CPUs for"))?;
+        Ok(cpus * size.next_multiple_of(8))
+    }
+
+    pub(crate) fn full(&self) -> MapError {
+        MapError::Full {
+            map: self.spec.name,
+            capacity: self.capacity,
+        }
+    }
+
+    pub(crate) fn failed(&self, operation: &'static str) -> impl FnOnce(io::Error) -> MapError {
         let map = self.spec.name;
         move |source| MapError::Kernel {
             map,
@@ -178,18 +206,32 @@ impl RawMap {
         }
     }
 
-    /// Calls `visitor` with every key and value.
-    fn visit(&self, mut visitor: impl FnMut(&[u8], &[u8])) -> Result<(), MapError> {
-        match self.visit_batched(&mut visitor) {
+    /// Calls `visitor` with every key and value, elements of zeroes of arrays included; where each CPU has a
+    /// value, with the sum.
+    ///
+    /// # Errors
+    /// [`MapError::Kernel`].
+    pub fn visit(&self, mut visitor: impl FnMut(&[u8], &[u8])) -> Result<(), MapError> {
+        let (size, element) = (self.spec.value_size as usize, self.element_size()?);
+        let per_cpu = self.spec.kind.is_per_cpu();
+        let mut visitor = |key: &[u8], value: &[u8]| {
+            if per_cpu {
+                visitor(key, &sum(value, size));
+            } else {
+                visitor(key, value);
+            }
+        };
+        match self.visit_batched(element, &mut visitor) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | sys::ENOTSUPP)) => self
-                .visit_singly(&mut visitor)
+                .visit_singly(element, &mut visitor)
                 .map_err(self.failed("iterate over")),
             result => result.map_err(self.failed("iterate over")),
         }
     }
 
-    fn visit_batched(&self, visitor: &mut impl FnMut(&[u8], &[u8])) -> io::Result<()> {
-        let mut buffers = Buffers::new(self.spec, BATCH);
+    fn visit_batched(&self, element: usize, visitor: &mut impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let fitting = u32::try_from(BATCH_BYTES / element.max(1)).unwrap_or(BATCH);
+        let mut buffers = Buffers::new(self.spec, element, fitting.clamp(MIN_BATCH, BATCH));
         let mut cursor = None;
         loop {
             cursor = self.visit_batch(cursor.as_ref(), &mut buffers, visitor)?;
@@ -206,19 +248,24 @@ impl RawMap {
         buffers: &mut Buffers,
         visitor: &mut impl FnMut(&[u8], &[u8]),
     ) -> io::Result<Option<sys::BatchCursor>> {
-        let Buffers { keys, values, count } = buffers;
+        let Buffers {
+            keys,
+            values,
+            element,
+            count,
+        } = buffers;
         // SAFETY: the buffers hold `count` keys and values of this map's sizes, and no key exceeds 64 bytes.
         let (count, next) = unsafe { sys::map_lookup_batch(self.fd.as_fd(), from, keys, values, *count)? };
-        let (key_size, value_size) = (self.spec.key_size as usize, self.spec.value_size as usize);
-        let entries = keys.chunks_exact(key_size).zip(values.chunks_exact(value_size));
+        let keys = keys.chunks_exact(self.spec.key_size as usize);
+        let entries = keys.zip(values.chunks_exact(*element));
         entries
             .take(count as usize)
             .for_each(|(key, value)| visitor(key, value));
         Ok(next)
     }
 
-    fn visit_singly(&self, visitor: &mut impl FnMut(&[u8], &[u8])) -> io::Result<()> {
-        let mut value = vec![0; self.spec.value_size as usize];
+    fn visit_singly(&self, element: usize, visitor: &mut impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let mut value = vec![0; element];
         let mut next = vec![0; self.spec.key_size as usize];
         let mut key: Option<Vec<u8>> = None;
         // SAFETY: all buffers have this map's key and value sizes.
@@ -237,14 +284,17 @@ impl RawMap {
 struct Buffers {
     keys: Vec<u8>,
     values: Vec<u8>,
+    /// Bytes of a value, over all CPUs.
+    element: usize,
     count: u32,
 }
 
 impl Buffers {
-    fn new(spec: &MapSpec, count: u32) -> Self {
+    fn new(spec: &MapSpec, element: usize, count: u32) -> Self {
         Self {
             keys: vec![0; spec.key_size as usize * count as usize],
-            values: vec![0; spec.value_size as usize * count as usize],
+            values: vec![0; element * count as usize],
+            element,
             count,
         }
     }
@@ -254,6 +304,18 @@ impl AsFd for RawMap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// The sum of values of `size` bytes, which consist of `u64` counts.
+fn sum(values: &[u8], size: usize) -> Vec<u8> {
+    let mut total = vec![0_u64; size / 8];
+    for value in values.chunks_exact(size.next_multiple_of(8)) {
+        let counts = value.chunks_exact(8).filter_map(u64::from_bytes);
+        for (total, count) in total.iter_mut().zip(counts) {
+            *total = total.wrapping_add(count);
+        }
+    }
+    total.iter().flat_map(|count| count.to_ne_bytes()).collect()
 }
 
 /// CPUs that the kernel keeps per-CPU values for.
@@ -300,15 +362,15 @@ impl<K: Plain, V: Plain> KernelTable<K, V> {
         })
     }
 
+    fn is_array(&self) -> bool {
+        self.map.spec.kind.is_array()
+    }
+
     /// Names the reason why a write failed.
     fn write_error(&self, key: &K, error: io::Error) -> MapError {
-        let capacity = self.map.capacity;
         match error.raw_os_error() {
-            Some(libc::E2BIG) if self.map.is_array() => self.out_of_range(key),
-            Some(libc::E2BIG | libc::ENOSPC) => MapError::Full {
-                map: self.map.spec.name,
-                capacity,
-            },
+            Some(libc::E2BIG) if self.is_array() => self.out_of_range(key),
+            Some(libc::E2BIG | libc::ENOSPC) => self.map.full(),
             _ => self.map.failed("write")(error),
         }
     }
@@ -359,7 +421,7 @@ impl<K: Plain, V: Plain> Table<K, V> for KernelTable<K, V> {
     }
 
     fn delete(&self, key: &K) -> Result<bool, MapError> {
-        if self.map.is_array() {
+        if self.is_array() {
             let present = self.get(key)?.is_some();
             self.put(key, &V::zeroed())?;
             return Ok(present);
@@ -373,16 +435,16 @@ impl<K: Plain, V: Plain> Table<K, V> for KernelTable<K, V> {
         // SAFETY: as in `put`.
         let found = unsafe { sys::map_lookup(self.map.as_fd(), key.as_bytes(), &mut value) }
             .map_err(self.map.failed("read"))?;
-        if !found && self.map.is_array() {
+        if !found && self.is_array() {
             return Err(self.out_of_range(key));
         }
         let value = V::from_bytes(&value).filter(|_| found);
-        Ok(value.filter(|value| !self.map.is_array() || *value != V::zeroed()))
+        Ok(value.filter(|value| !self.is_array() || *value != V::zeroed()))
     }
 
     fn entries(&self) -> Result<Vec<(K, V)>, MapError> {
         let mut entries = Vec::new();
-        let array = self.map.is_array();
+        let array = self.is_array();
         self.map.visit(|key, value| {
             if let (Some(key), Some(value)) = (K::from_bytes(key), V::from_bytes(value))
                 && !(array && value == V::zeroed())
@@ -395,7 +457,7 @@ impl<K: Plain, V: Plain> Table<K, V> for KernelTable<K, V> {
 
     fn stripe(&self, from: Option<&Cursor>, size: u32) -> Result<Stripe<K, V>, MapError> {
         let mut entries = Vec::new();
-        let mut buffers = Buffers::new(self.map.spec, size.max(MIN_BATCH));
+        let mut buffers = Buffers::new(self.map.spec, size_of::<V>(), size.max(MIN_BATCH));
         let mut visitor = |key: &[u8], value: &[u8]| {
             entries.extend(K::from_bytes(key).zip(V::from_bytes(value)));
         };
@@ -417,12 +479,14 @@ pub struct KernelMaps {
     services: KernelTable<ServiceId, ServiceValue>,
     slots: KernelTable<u32, BackendId>,
     backends: KernelTable<BackendId, BackendValue>,
+    service_names: KernelTable<ServiceSerial, ServiceName>,
+    service_counts: KernelCounts,
     service_ranges: KernelTable<PrefixKey, u32>,
     non_masquerade: KernelTable<PrefixKey, u32>,
 }
 
 impl KernelMaps {
-    /// Gathers the maps that `open` returns for each of the six specs.
+    /// Gathers the maps that `open` returns for each of their specs.
     ///
     /// # Errors
     /// Those of `open`, and [`MapError::Shape`].
@@ -434,6 +498,8 @@ impl KernelMaps {
             services: KernelTable::new(open(&maps::SERVICES)?)?,
             slots: KernelTable::new(open(&maps::SLOTS)?)?,
             backends: KernelTable::new(open(&maps::BACKENDS)?)?,
+            service_names: KernelTable::new(open(&maps::SERVICE_NAMES)?)?,
+            service_counts: KernelCounts::new(open(&maps::SERVICE_STATS)?),
             service_ranges: KernelTable::new(open(&maps::SERVICE_RANGES)?)?,
             non_masquerade: KernelTable::new(open(&maps::NON_MASQUERADE)?)?,
         })
@@ -455,6 +521,14 @@ impl ServiceMaps for KernelMaps {
 
     fn backends(&self) -> &dyn Table<BackendId, BackendValue> {
         &self.backends
+    }
+
+    fn service_names(&self) -> &dyn Table<ServiceSerial, ServiceName> {
+        &self.service_names
+    }
+
+    fn service_counts(&self) -> &dyn ServiceCounts {
+        &self.service_counts
     }
 
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32> {

@@ -5,13 +5,15 @@
 //! is the service table's), nor programs and links (the loader's).
 #![warn(missing_docs)]
 
+mod counts;
 mod error;
 mod kernel;
 mod memory;
 pub mod sys;
 mod table;
 
+pub use counts::{KernelCounts, MemoryCounts};
 pub use error::MapError;
 pub use kernel::{KernelMaps, KernelTable, RawMap};
 pub use memory::{MemoryMaps, MemoryTable};
-pub use table::{Cursor, ServiceMaps, Stripe, Table};
+pub use table::{Cursor, ServiceCounts, ServiceMaps, Stripe, Table};

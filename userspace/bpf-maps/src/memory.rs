@@ -6,10 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use skep_abi::{
     BackendId, BackendValue, FrontendKey, FrontendValue, MapKind, MapSpec, Plain, PrefixKey, ServiceId,
-    ServiceValue, maps,
+    ServiceName, ServiceSerial, ServiceValue, maps,
 };
 
-use crate::{Cursor, MapError, ServiceMaps, Stripe, Table};
+use crate::{Cursor, MapError, MemoryCounts, ServiceCounts, ServiceMaps, Stripe, Table};
 
 /// Counts writes over all tables of one [`MemoryMaps`] and decides which of them fail.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub struct MemoryMaps {
     services: MemoryTable<ServiceId, ServiceValue>,
     slots: MemoryTable<u32, BackendId>,
     backends: MemoryTable<BackendId, BackendValue>,
+    service_names: MemoryTable<ServiceSerial, ServiceName>,
+    service_counts: MemoryCounts,
     service_ranges: MemoryTable<PrefixKey, u32>,
     non_masquerade: MemoryTable<PrefixKey, u32>,
     faults: Arc<Mutex<Faults>>,
@@ -51,10 +53,17 @@ impl MemoryMaps {
             services: MemoryTable::new(&maps::SERVICES, capacity(&maps::SERVICES), &faults),
             slots: MemoryTable::new(&maps::SLOTS, capacity(&maps::SLOTS), &faults),
             backends: MemoryTable::new(&maps::BACKENDS, capacity(&maps::BACKENDS), &faults),
+            service_names: MemoryTable::new(&maps::SERVICE_NAMES, capacity(&maps::SERVICE_NAMES), &faults),
+            service_counts: MemoryCounts::default(),
             service_ranges: MemoryTable::new(&maps::SERVICE_RANGES, capacity(&maps::SERVICE_RANGES), &faults),
             non_masquerade: MemoryTable::new(&maps::NON_MASQUERADE, capacity(&maps::NON_MASQUERADE), &faults),
             faults,
         }
+    }
+
+    /// What is counted, for a test to count on.
+    pub fn counts(&self) -> &MemoryCounts {
+        &self.service_counts
     }
 
     /// Writes (put, delete) since the start, failed ones included.
@@ -89,6 +98,14 @@ impl ServiceMaps for MemoryMaps {
 
     fn backends(&self) -> &dyn Table<BackendId, BackendValue> {
         &self.backends
+    }
+
+    fn service_names(&self) -> &dyn Table<ServiceSerial, ServiceName> {
+        &self.service_names
+    }
+
+    fn service_counts(&self) -> &dyn ServiceCounts {
+        &self.service_counts
     }
 
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32> {

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use link::{LinkInfo, link_create, link_detach, link_info, link_update};
 pub use map::{
-    BatchCursor, ENOTSUPP, MapDefinition, MapInfo, map_create, map_delete, map_info, map_lookup,
+    BatchCursor, ENOTSUPP, MapDefinition, MapInfo, map_create, map_delete, map_info, map_insert, map_lookup,
     map_lookup_batch, map_next_key, map_update, map_update_batch,
 };
 pub use object::{object_get, object_info, object_pin};

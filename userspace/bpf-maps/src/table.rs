@@ -1,7 +1,8 @@
 //! The traits.
 
 use skep_abi::{
-    BackendId, BackendValue, FrontendKey, FrontendValue, MapSpec, PrefixKey, ServiceId, ServiceValue,
+    BackendId, BackendValue, FrontendKey, FrontendValue, MapSpec, PrefixKey, ServiceId, ServiceName,
+    ServiceSerial, ServiceStats, ServiceValue,
 };
 
 use crate::MapError;
@@ -72,6 +73,27 @@ pub struct Stripe<K, V> {
     pub next: Option<Cursor>,
 }
 
+/// SERVICE_STATS: what programs count of service ports.
+pub trait ServiceCounts: Send + Sync {
+    /// Counts from zero on, unless it is counted already.
+    ///
+    /// # Errors
+    /// [`MapError::Full`].
+    fn start(&self, serial: ServiceSerial) -> Result<(), MapError>;
+
+    /// Forgets the counts, if there are any.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn stop(&self, serial: ServiceSerial) -> Result<(), MapError>;
+
+    /// Everything that is counted, over all CPUs, in no particular order.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn entries(&self) -> Result<Vec<(ServiceSerial, ServiceStats)>, MapError>;
+}
+
 /// The maps that userspace fills with Services.
 pub trait ServiceMaps: Send + Sync {
     /// What clients dial.
@@ -82,6 +104,10 @@ pub trait ServiceMaps: Send + Sync {
     fn slots(&self) -> &dyn Table<u32, BackendId>;
     /// Endpoints.
     fn backends(&self) -> &dyn Table<BackendId, BackendValue>;
+    /// What service ports are called.
+    fn service_names(&self) -> &dyn Table<ServiceSerial, ServiceName>;
+    /// What is counted of service ports.
+    fn service_counts(&self) -> &dyn ServiceCounts;
     /// Prefixes that hold service addresses and nothing else; the value is 1.
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32>;
     /// Destinations that pods reach with their own address; the value is 1.

@@ -2,7 +2,7 @@
 
 use skep_abi::{
     Address, BackendFlags, BackendId, BackendValue, FrontendKey, FrontendValue, PortBe, PrefixKey, Protocol,
-    ServiceFlags, ServiceId, ServiceValue,
+    ServiceFlags, ServiceId, ServiceSerial, ServiceStats, ServiceValue, maps,
 };
 use skep_bpf_maps::{KernelMaps, MapError, MemoryMaps, RawMap, ServiceMaps, Table};
 
@@ -189,4 +189,38 @@ fn a_walk_by_stripes_meets_everything_a_part_at_a_time() {
             "{stripes} stripes"
         );
     });
+}
+
+#[test]
+fn counts_start_once_and_are_forgotten() {
+    on_both(|maps| {
+        let counts = maps.service_counts();
+        let many: Vec<_> = (1..=500).map(ServiceSerial).collect();
+        for serial in many.iter().chain(&many) {
+            counts.start(*serial).unwrap();
+        }
+        let mut found = counts.entries().unwrap();
+        found.sort_by_key(|(serial, _)| *serial);
+        let zeroes: Vec<_> = many
+            .iter()
+            .map(|serial| (*serial, ServiceStats::default()))
+            .collect();
+        assert_eq!(found, zeroes);
+        many.iter().for_each(|serial| counts.stop(*serial).unwrap());
+        counts.stop(ServiceSerial(1)).unwrap();
+        assert_eq!(counts.entries().unwrap(), []);
+    });
+}
+
+#[test]
+fn kernel_tells_the_memory_of_a_map() {
+    let small = RawMap::create(&maps::SLOTS, 1_000)
+        .unwrap()
+        .memory_bytes()
+        .unwrap();
+    let large = RawMap::create(&maps::SLOTS, 100_000)
+        .unwrap()
+        .memory_bytes()
+        .unwrap();
+    assert!(small >= 4_000 && large >= 400_000, "{small} {large}");
 }

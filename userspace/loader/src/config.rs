@@ -77,6 +77,8 @@ impl MapSizes {
         match spec.name {
             name if name == maps::FRONTENDS.name => self.frontends,
             name if name == maps::SERVICES.name => self.services,
+            name if name == maps::SERVICE_STATS.name => self.services,
+            name if name == maps::SERVICE_NAMES.name => self.services,
             name if name == maps::SLOTS.name => self.slots,
             name if name == maps::BACKENDS.name => self.backends,
             name if name == maps::SOCKET_REVERSE.name => self.sockets,

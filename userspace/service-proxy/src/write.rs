@@ -1,5 +1,8 @@
 //! Reading the maps whole, and writing operations to them.
 
+use std::collections::HashSet;
+
+use skep_abi::{ServiceName, ServiceSerial};
 use skep_bpf_maps::{MapError, ServiceMaps, Table};
 use skep_service_table::{IdState, Limits, MapOp};
 
@@ -19,7 +22,17 @@ pub(crate) fn read(maps: &dyn ServiceMaps) -> Result<IdState, MapError> {
         services: maps.services().entries()?,
         slots: maps.slots().entries()?,
         backends: maps.backends().entries()?,
+        names: names(maps)?,
     })
+}
+
+/// Names under whose number is counted; the others are to be written again.
+fn names(maps: &dyn ServiceMaps) -> Result<Vec<(ServiceSerial, ServiceName)>, MapError> {
+    let counted = maps.service_counts().entries()?.into_iter();
+    let counted: HashSet<ServiceSerial> = counted.map(|(serial, _)| serial).collect();
+    let mut names = maps.service_names().entries()?;
+    names.retain(|(serial, _)| counted.contains(serial));
+    Ok(names)
 }
 
 pub(crate) fn limits(maps: &dyn ServiceMaps) -> Limits {
@@ -80,6 +93,11 @@ fn write_run(maps: &dyn ServiceMaps, run: &[MapOp]) -> Result<(), MapError> {
     let (mut services, mut frontends) = (Vec::new(), Vec::new());
     for op in run {
         match *op {
+            // What counts is there first: a name says that it does.
+            MapOp::PutName(serial, name) => {
+                maps.service_counts().start(serial)?;
+                maps.service_names().put(&serial, &name)?;
+            }
             MapOp::PutBackend(id, value) => backends.push((id, value)),
             MapOp::PutSlot(slot, backend) => slots.push((slot, backend)),
             MapOp::PutService(id, value) => services.push((id, value)),
@@ -88,6 +106,10 @@ fn write_run(maps: &dyn ServiceMaps, run: &[MapOp]) -> Result<(), MapError> {
             MapOp::DeleteService(id) => drop(maps.services().delete(&id)?),
             MapOp::DeleteSlot(slot) => drop(maps.slots().delete(&slot)?),
             MapOp::DeleteBackend(id) => drop(maps.backends().delete(&id)?),
+            MapOp::DeleteName(serial) => {
+                maps.service_names().delete(&serial)?;
+                maps.service_counts().stop(serial)?;
+            }
         }
     }
     if !backends.is_empty() {

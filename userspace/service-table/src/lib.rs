@@ -23,6 +23,7 @@ mod extents;
 mod facts;
 mod frontends;
 mod image;
+mod names;
 mod op;
 mod port;
 mod set;

@@ -1,6 +1,8 @@
 //! What is written to the maps, and what they held.
 
-use skep_abi::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceId, ServiceValue};
+use skep_abi::{
+    BackendId, BackendValue, FrontendKey, FrontendValue, ServiceId, ServiceName, ServiceSerial, ServiceValue,
+};
 
 /// One write to one map.
 ///
@@ -11,6 +13,8 @@ use skep_abi::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceId, S
 /// `take_ops`, so that a lookup under way still finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapOp {
+    /// Write an entry of SERVICE_NAMES, and count under that number.
+    PutName(ServiceSerial, ServiceName),
     /// Write an element of BACKENDS.
     PutBackend(BackendId, BackendValue),
     /// Write an element of SLOTS.
@@ -27,6 +31,8 @@ pub enum MapOp {
     DeleteSlot(u32),
     /// Zero an element of BACKENDS.
     DeleteBackend(BackendId),
+    /// Remove an entry of SERVICE_NAMES, and what was counted under that number.
+    DeleteName(ServiceSerial),
 }
 
 /// What the maps hold, entry by entry in any order: the memory of ids over a restart.
@@ -40,4 +46,6 @@ pub struct IdState {
     pub slots: Vec<(u32, BackendId)>,
     /// BACKENDS, elements that are not all zero.
     pub backends: Vec<(BackendId, BackendValue)>,
+    /// SERVICE_NAMES, entries under whose number is counted.
+    pub names: Vec<(ServiceSerial, ServiceName)>,
 }

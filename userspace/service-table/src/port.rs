@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use skep_abi::{BackendId, FrontendFlags, FrontendKey, FrontendValue, PortBe, Protocol, Scope};
+use skep_abi::{
+    BackendId, FrontendFlags, FrontendKey, FrontendValue, Label, PortBe, Protocol, Scope, ServiceName,
+};
 
 use crate::backends::{Backends, Traits};
 use crate::facts::{BackendKey, EndpointState, Family, ServiceFacts};
@@ -184,6 +186,19 @@ impl PortSpec {
         }
     }
 
+    /// What people call the backends of that reach.
+    fn name(&self, owner: &str, reach: Reach) -> ServiceName {
+        let (namespace, name) = owner.split_once('/').unwrap_or_default();
+        ServiceName {
+            namespace: Label::new(namespace),
+            name: Label::new(name),
+            port: Label::new(&self.key.name),
+            protocol: self.key.protocol,
+            local: u8::from(reach == Reach::Local),
+            reserved: 0,
+        }
+    }
+
     /// The addresses on which node ports answer: the node's and the IPv4 loopback.
     pub(crate) fn node_port_addresses(addresses: &[IpAddr]) -> Vec<IpAddr> {
         let mut all: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
@@ -216,13 +231,13 @@ impl Port {
             }
             count(&mut self.ready, listing, 1);
         }
-        let built = self.build_sets(spec, maps);
+        let built = self.build_sets(spec, owner, maps);
         self.build_claims(spec, owner, maps);
         release(old_endpoints, maps);
         result.and(built)
     }
 
-    fn build_sets(&mut self, spec: &PortSpec, maps: &mut Maps) -> Result<(), NoRoom> {
+    fn build_sets(&mut self, spec: &PortSpec, owner: &str, maps: &mut Maps) -> Result<(), NoRoom> {
         let mut result = Ok(());
         for reach in REACHES {
             let frontends = spec.frontends.iter().filter(|frontend| frontend.reach == reach);
@@ -236,7 +251,8 @@ impl Port {
             let mut own: Vec<_> = frontends.map(|frontend| (frontend.key, frontend.rank)).collect();
             own.sort_unstable();
             let adopt = maps.frontends.adoptable(&own).into_iter();
-            let mut set = match old.map_or_else(|| Set::new(&mut maps.space, adopt), Ok) {
+            let name = spec.name(owner, reach);
+            let mut set = match old.map_or_else(|| Set::new(&mut maps.space, name, adopt), Ok) {
                 Ok(set) => set,
                 Err(no_room) => {
                     result = Err(no_room);

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use skep_abi::{BackendId, ServiceFlags, ServiceId, ServiceValue};
+use skep_abi::{BackendId, ServiceFlags, ServiceId, ServiceName, ServiceSerial, ServiceValue};
 
 use crate::extents::{Extents, Range};
 use crate::image::{ArrayImage, IdPool};
-use crate::op::MapOp;
+use crate::names::Names;
+use crate::op::{IdState, MapOp};
 
 /// Smallest run of a set that has members: room to grow without moving.
 const MIN_CAPACITY: u32 = 4;
@@ -17,6 +18,7 @@ const SHRINK_FACTOR: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Set {
     id: ServiceId,
+    serial: ServiceSerial,
     range: Range,
     members: Vec<BackendId>,
     positions: HashMap<BackendId, usize>,
@@ -27,6 +29,7 @@ pub(crate) struct Set {
 #[derive(Debug)]
 pub(crate) struct SetSpace {
     services: ArrayImage<ServiceValue>,
+    names: Names,
     service_ids: IdPool,
     service_limit: u32,
     slots: ArrayImage<BackendId>,
@@ -45,18 +48,25 @@ pub(crate) struct NoRoom(pub(crate) &'static str);
 
 impl Set {
     /// A set without members. `adopt`: ids that the map may already hold for it, best first.
-    pub(crate) fn new(space: &mut SetSpace, adopt: impl Iterator<Item = ServiceId>) -> Result<Set, NoRoom> {
+    pub(crate) fn new(
+        space: &mut SetSpace,
+        name: ServiceName,
+        adopt: impl Iterator<Item = ServiceId>,
+    ) -> Result<Set, NoRoom> {
         for id in adopt {
             if let Some(range) = space.adoptable.remove(&id) {
-                return Ok(Set::adopted(space, id, range));
+                return Ok(Set::adopted(space, name, id, range));
             }
         }
         let id = space
             .service_ids
             .take()
             .ok_or(NoRoom(skep_abi::maps::SERVICES.name))?;
+        let serial = space.names.take();
+        space.names.set(serial, name);
         let mut set = Set {
             id: ServiceId(id),
+            serial,
             range: Range::default(),
             members: Vec::new(),
             positions: HashMap::new(),
@@ -68,13 +78,20 @@ impl Set {
 
     /// The set as the map holds it. Should the slots make no sense it starts empty, and the next change writes
     /// them anew.
-    fn adopted(space: &mut SetSpace, id: ServiceId, range: Range) -> Set {
+    fn adopted(space: &mut SetSpace, name: ServiceName, id: ServiceId, range: Range) -> Set {
         let value = space.services.installed(id.0);
         let slots = range.offset..range.offset.saturating_add(value.slot_count.min(range.capacity));
         let members: Vec<BackendId> = slots.map(|slot| space.slots.installed(slot)).collect();
         let positions: HashMap<BackendId, usize> = members.iter().copied().zip(0..).collect();
+        let mut serial = value.serial;
+        // Under another name it is another's, whose counts are not to go on.
+        if !space.names.holds(serial, &name) {
+            serial = space.names.take();
+        }
+        space.names.set(serial, name);
         let mut set = Set {
             id,
+            serial,
             range,
             members,
             positions,
@@ -206,6 +223,7 @@ impl Set {
             slot_count: u32::try_from(self.members.len()).unwrap_or(0),
             flags: ServiceFlags::PRESENT,
             affinity_timeout_s: self.affinity_timeout_s,
+            serial: self.serial,
             ..ServiceValue::default()
         };
         space.services.set(self.id.0, value);
@@ -213,6 +231,7 @@ impl Set {
 
     /// The set is no more.
     pub(crate) fn retire(self, space: &mut SetSpace) {
+        space.names.remove(self.serial);
         space.services.set(self.id.0, ServiceValue::default());
         for slot in (self.range.offset..).take(self.members.len()) {
             space.slots.set(slot, BackendId(0));
@@ -229,6 +248,7 @@ impl SetSpace {
     pub(crate) fn new(service_limit: u32, slot_limit: u32) -> SetSpace {
         SetSpace {
             services: ArrayImage::default(),
+            names: Names::default(),
             service_ids: IdPool::new(service_limit),
             service_limit,
             slots: ArrayImage::default(),
@@ -242,15 +262,12 @@ impl SetSpace {
 
     /// Replaces what the maps are known to hold. `sets` are all sets there are. Elements that no set has are
     /// adoptable until the round ends; every run that the map shows stays untouched until then.
-    pub(crate) fn observe<'a>(
-        &mut self,
-        services: &[(ServiceId, ServiceValue)],
-        slots: &[(u32, BackendId)],
-        sets: impl Iterator<Item = &'a Set>,
-    ) {
+    pub(crate) fn observe<'a>(&mut self, state: &IdState, sets: impl Iterator<Item = &'a Set>) {
+        let services = &state.services;
+        self.names.observe(&state.names);
         self.services
             .observe(services.iter().map(|(id, value)| (id.0, *value)));
-        self.slots.observe(slots.iter().copied());
+        self.slots.observe(state.slots.iter().copied());
         self.service_ids = IdPool::with_used(self.service_limit, self.services.used());
         self.extents = Extents::new(self.slot_limit);
         self.resting.clear();
@@ -292,6 +309,15 @@ impl SetSpace {
         if range.capacity > 0 {
             self.resting.push(range);
         }
+    }
+
+    pub(crate) fn name_puts(&mut self) -> Vec<MapOp> {
+        self.names.puts()
+    }
+
+    /// Removals that are due. To be asked for last in a round.
+    pub(crate) fn name_deletes(&mut self) -> Vec<MapOp> {
+        self.names.deletes()
     }
 
     pub(crate) fn slot_puts(&mut self) -> Vec<MapOp> {
@@ -348,6 +374,6 @@ impl SetSpace {
     }
 
     pub(crate) fn waits(&self) -> bool {
-        self.services.waits() || self.slots.waits() || !self.ripe.is_empty()
+        self.services.waits() || self.names.waits() || self.slots.waits() || !self.ripe.is_empty()
     }
 }

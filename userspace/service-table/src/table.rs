@@ -141,7 +141,7 @@ impl ServiceTable {
             .values()
             .flat_map(|entry| entry.ports.values())
             .flat_map(Port::sets);
-        self.maps.space.observe(&state.services, &state.slots, sets);
+        self.maps.space.observe(state, sets);
         self.maps.frontends.observe(&state.frontends);
         self.room_freed = true;
     }
@@ -249,7 +249,8 @@ impl ServiceTable {
         for key in std::mem::take(&mut self.marked) {
             self.compile(&key);
         }
-        let mut ops = self.maps.backends.puts();
+        let mut ops = self.maps.space.name_puts();
+        ops.extend(self.maps.backends.puts());
         ops.extend(self.maps.space.slot_puts());
         let (filled, emptied) = self.maps.space.service_puts();
         ops.extend(filled);
@@ -261,6 +262,7 @@ impl ServiceTable {
         ops.extend(deletes);
         let (deletes, freed_backends) = self.maps.backends.deletes();
         ops.extend(deletes);
+        ops.extend(self.maps.space.name_deletes());
         self.room_freed = freed_sets || freed_backends;
         ops
     }

@@ -42,7 +42,7 @@ fn table() -> ServiceTable {
     }
     assert_eq!(
         table.take_ops().len(),
-        SERVICES * (2 * usize::from(ENDPOINTS) + 2)
+        SERVICES * (2 * usize::from(ENDPOINTS) + 3)
     );
     assert_eq!(table.port_count(), SERVICES);
     table

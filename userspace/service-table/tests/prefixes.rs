@@ -328,6 +328,7 @@ proptest! {
                 prop_assert!(maps.services.keys().all(|id| id.0 < TIGHT.services));
                 prop_assert!(maps.slots.keys().all(|slot| *slot < TIGHT.slots));
                 prop_assert!(maps.backends.keys().all(|id| id.0 < TIGHT.backends));
+                prop_assert!(maps.names.len() <= TIGHT.services as usize);
                 picks(&maps);
             }
         }

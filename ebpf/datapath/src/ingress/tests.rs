@@ -5,6 +5,7 @@ use skep_abi::{Counter, FrontendFlags, Protocol, ServiceId};
 
 use super::ingress;
 use crate::Verdict;
+use crate::account::Event;
 use crate::egress::egress;
 use crate::fake::World;
 use crate::frame::Frame;
@@ -437,4 +438,50 @@ proptest! {
             prop_assert_eq!(back.tuple(), expected);
         }
     }
+}
+
+#[test]
+fn flows_are_counted_for_their_service() {
+    for (backend, goes) in [
+        ("10.128.0.5:8080", Verdict::Translated),
+        ("10.128.1.7:8080", Verdict::Forwarded),
+    ] {
+        let world = world_with(&[backend]);
+        let mut frame = Frame::new(Protocol::UDP, (CLIENT, 4000), (NODE, 30080), b"hello");
+        let mut more = frame.clone();
+        assert_eq!(come_in(&world, &mut frame), goes);
+        assert_eq!(come_in(&world, &mut more), goes);
+        let mut back = answer(&frame, 0);
+        if goes == Verdict::Translated {
+            go_out(&world, &mut back);
+        } else {
+            come_in(&world, &mut back);
+        }
+        let serial = World::serial_of(ServiceId(1));
+        let events = [
+            Event::FlowOpened,
+            Event::PacketIn { bytes: 33 },
+            Event::PacketIn { bytes: 33 },
+            Event::PacketOut { bytes: 34 },
+        ];
+        assert_eq!(
+            *world.events.borrow(),
+            events.map(|event| (serial, event)),
+            "{backend}"
+        );
+    }
+}
+
+#[test]
+fn refused_flows_and_masquerade_are_told_apart() {
+    let world = world_with(&[]);
+    come_in(
+        &world,
+        &mut Frame::new(Protocol::TCP, (CLIENT, 4000), (NODE, 30080), b""),
+    );
+    let serial = World::serial_of(ServiceId(1));
+    assert_eq!(*world.events.borrow(), [(serial, Event::FlowRefused)]);
+    let mut out = Frame::new(Protocol::UDP, ("10.128.0.9", 4000), (CLIENT, 53), b"who");
+    assert_eq!(go_out(&world, &mut out), Verdict::Translated);
+    assert_eq!(world.events.borrow().len(), 1);
 }

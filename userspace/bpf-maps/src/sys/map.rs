@@ -10,6 +10,7 @@ const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
+const BPF_NOEXIST: u64 = 1;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_UPDATE_BATCH: libc::c_int = 26;
 
@@ -116,6 +117,23 @@ pub unsafe fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::R
     let mut attr = ElementAttr::new(map, key.as_ptr(), value.as_ptr(), 0);
     // SAFETY: the caller vouches for the sizes; the kernel only reads both.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(|_| ())
+}
+
+/// Writes one entry unless the key is there; false when it is.
+///
+/// # Errors
+/// The kernel's answer.
+///
+/// # Safety
+/// As [`map_lookup`].
+pub unsafe fn map_insert(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<bool> {
+    let mut attr = ElementAttr::new(map, key.as_ptr(), value.as_ptr(), BPF_NOEXIST);
+    // SAFETY: the caller vouches for the sizes; the kernel only reads both.
+    match unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes one entry; false when there is none.

@@ -5,7 +5,8 @@ use std::os::fd::AsFd as _;
 
 use skep_abi::{
     Address, BackendFlags, BackendId, BackendValue, Counter, FrontendFlags, FrontendKey, FrontendValue,
-    PortBe, Protocol, Scope, ServiceFlags, ServiceId, ServiceValue, maps,
+    Label, PortBe, Protocol, Scope, ServiceFlags, ServiceId, ServiceName, ServiceSerial, ServiceStats,
+    ServiceValue, maps,
 };
 use skep_bpf_maps::{RawMap, ServiceMaps, sys};
 use skep_loader::{Dataplane, DataplaneConfig, LoadError, MapSizes};
@@ -92,6 +93,20 @@ impl Node {
             .unwrap()
     }
 
+    /// What is counted of a service that [`Services`] has added.
+    pub(crate) fn counted(&self, service: ServiceId) -> ServiceStats {
+        let counts = self
+            .dataplane()
+            .service_maps()
+            .service_counts()
+            .entries()
+            .unwrap();
+        let mut of_service = counts
+            .into_iter()
+            .filter(|(serial, _)| *serial == Services::serial(service));
+        of_service.next().expect("it is counted").1
+    }
+
     /// One counter, without reading everything else.
     pub(crate) fn counter(&self, counter: Counter) -> u64 {
         let map = RawMap::open(&maps::COUNTERS, &self.config.pin_dir)
@@ -159,6 +174,7 @@ impl Services {
             ids.push(id);
         }
         let slot_count = u32::try_from(ids.len()).unwrap();
+        self.name(service, protocol);
         self.set_range(service, slot_offset, slot_count);
         for frontend in frontends {
             let frontend: SocketAddr = frontend.parse().unwrap();
@@ -176,12 +192,32 @@ impl Services {
         (service, ids)
     }
 
+    /// The number under which a service is counted.
+    pub(crate) fn serial(service: ServiceId) -> ServiceSerial {
+        ServiceSerial(1_000_000 + service.0)
+    }
+
+    /// Gives a service a name, and counts it.
+    fn name(&self, service: ServiceId, protocol: Protocol) {
+        let name = ServiceName {
+            namespace: Label::new("default"),
+            name: Label::new(&format!("s{}", service.0)),
+            port: Label::new("http"),
+            protocol,
+            ..ServiceName::default()
+        };
+        let serial = Self::serial(service);
+        self.maps.service_counts().start(serial).unwrap();
+        self.maps.service_names().put(&serial, &name).unwrap();
+    }
+
     pub(crate) fn set_range(&self, service: ServiceId, slot_offset: u32, slot_count: u32) {
         let flags = ServiceFlags::PRESENT;
         let value = ServiceValue {
             slot_offset,
             slot_count,
             flags,
+            serial: Self::serial(service),
             ..ServiceValue::default()
         };
         self.maps.services().put(&service, &value).unwrap();

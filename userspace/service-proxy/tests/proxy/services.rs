@@ -114,8 +114,8 @@ async fn a_restart_writes_nothing_that_is_right_and_removes_what_is_stale() {
         80,
         &["10.128.0.2:8080", "10.128.0.3:8080"]
     ));
-    // One frontend, one service and two slots; the backends are still others'.
-    eventually("four removals", || maps.writes() == writes + 4).await;
+    // One frontend, one service, its name and two slots; the backends are still others'.
+    eventually("five removals", || maps.writes() == writes + 5).await;
     proxy.stop().await;
 }
 

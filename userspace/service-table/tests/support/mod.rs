@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use skep_abi::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceFlags, ServiceId, ServiceValue};
+use skep_abi::{
+    BackendId, BackendValue, FrontendKey, FrontendValue, ServiceFlags, ServiceId, ServiceName, ServiceSerial,
+    ServiceValue,
+};
 use skep_service_table::{IdState, MapOp};
 
 /// What the kernel would hold.
@@ -12,6 +15,7 @@ pub(crate) struct MapModel {
     pub(crate) services: BTreeMap<ServiceId, ServiceValue>,
     pub(crate) slots: BTreeMap<u32, BackendId>,
     pub(crate) backends: BTreeMap<BackendId, BackendValue>,
+    pub(crate) names: BTreeMap<ServiceSerial, ServiceName>,
 }
 
 impl MapModel {
@@ -21,6 +25,10 @@ impl MapModel {
 
     pub(crate) fn apply(&mut self, op: &MapOp) {
         match *op {
+            MapOp::PutName(serial, name) => {
+                let other = self.names.insert(serial, name).filter(|old| *old != name);
+                assert!(other.is_none(), "{op:?} takes the number of {other:?}");
+            }
             MapOp::PutBackend(id, value) => drop(self.backends.insert(id, value)),
             MapOp::PutSlot(slot, id) => drop(self.slots.insert(slot, id)),
             MapOp::PutService(id, value) => drop(self.services.insert(id, value)),
@@ -28,6 +36,7 @@ impl MapModel {
             MapOp::DeleteFrontend(key) => assert!(self.frontends.remove(&key).is_some(), "{op:?}"),
             MapOp::DeleteService(id) => assert!(self.services.remove(&id).is_some(), "{op:?}"),
             MapOp::DeleteSlot(slot) => assert!(self.slots.remove(&slot).is_some(), "{op:?}"),
+            MapOp::DeleteName(serial) => assert!(self.names.remove(&serial).is_some(), "{op:?}"),
             MapOp::DeleteBackend(id) => assert!(self.backends.remove(&id).is_some(), "{op:?}"),
         }
     }
@@ -37,6 +46,7 @@ impl MapModel {
             frontends: self.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
             services: self.services.iter().map(|(key, value)| (*key, *value)).collect(),
             slots: self.slots.iter().map(|(key, value)| (*key, *value)).collect(),
+            names: self.names.iter().map(|(key, value)| (*key, *value)).collect(),
             backends: self.backends.iter().map(|(key, value)| (*key, *value)).collect(),
         }
     }
@@ -54,6 +64,7 @@ impl MapModel {
     pub(crate) fn members(&self, service: ServiceId) -> Option<Vec<BackendValue>> {
         let service = self.services.get(&service)?;
         assert!(service.flags.contains(ServiceFlags::PRESENT));
+        assert!(self.names.contains_key(&service.serial), "a service has a name");
         let slots = service.slot_offset..service.slot_offset + service.slot_count;
         let ids = slots.map(|slot| self.slots.get(&slot).expect("a slot in use holds a backend"));
         Some(
