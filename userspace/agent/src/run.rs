@@ -48,6 +48,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<()>
     let proxy = client(&config, credentials::PROXY)?;
     let maps = dataplane.service_maps();
     let counted = ProxyMetrics::register(&mut metrics);
+    skep_service_proxy::register_service_metrics(&mut metrics, Arc::clone(&maps));
     let proxying = skep_service_proxy::run(
         proxy.clone(),
         maps,

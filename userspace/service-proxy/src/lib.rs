@@ -17,6 +17,7 @@ mod health;
 mod metrics;
 mod proxy;
 mod run;
+mod service_metrics;
 mod verify;
 mod write;
 
@@ -24,3 +25,4 @@ pub use config::ProxyConfig;
 pub use error::ProxyError;
 pub use metrics::ProxyMetrics;
 pub use run::run;
+pub use service_metrics::register_service_metrics;
