@@ -86,7 +86,7 @@ impl Dataplane {
     /// What the kernel holds, for whoever is not the agent. Takes no lock and changes nothing.
     ///
     /// # Errors
-    /// [`LoadError::MapMissing`] when there is no dataplane.
+    /// [`LoadError::NoDataplane`] when there is none.
     pub fn inspect(pin_dir: &Path) -> Result<DataplaneStatus, LoadError> {
         status::read(pin_dir)
     }

@@ -47,6 +47,24 @@ pub enum LoadError {
         /// The fingerprint of this version.
         expected: u64,
     },
+    /// There is no such folder.
+    #[error(
+        "no dataplane is pinned in {}: either the agent of this node has never run, or it was told another \
+         folder with --pins",
+        pin_dir.display()
+    )]
+    NoDataplane {
+        /// The folder.
+        pin_dir: PathBuf,
+    },
+    /// No map has that name.
+    #[error("there is no map {name}; the maps are {}", known.join(", "))]
+    NoSuchMap {
+        /// The name asked for.
+        name: String,
+        /// Every map.
+        known: Vec<&'static str>,
+    },
     /// A map whose pin should be there is not.
     #[error(
         "map {map} is not pinned in {}: the folder is damaged or was never set up; remove it to start over",

@@ -12,17 +12,23 @@
 mod attach;
 mod config;
 mod dataplane;
+mod dump;
 mod error;
+mod explain;
 mod features;
 mod lock;
 mod mounts;
 mod objects;
 mod pins;
+mod snapshot;
 mod status;
 
 pub use config::{DataplaneConfig, MapSizes};
 pub use dataplane::{Dataplane, detach};
+pub use dump::{Entry, Shown, dump};
 pub use error::LoadError;
+pub use explain::{Client, Explanation, Outcome, Question, Share, Step, explain};
 pub use features::{Feature, features};
 pub use mounts::{bpffs, cgroup2};
+pub use snapshot::{ServicePort, Snapshot};
 pub use status::{CounterStatus, DataplaneStatus, LinkTarget, MapStatus, ProgramStatus};

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use skep_abi::{LAYOUT_FINGERPRINT, MapSpec, maps};
-use skep_bpf_maps::{KernelTable, RawMap, Table, sys};
+use skep_bpf_maps::{KernelTable, MapError, RawMap, Table, sys};
 
 use crate::{LoadError, MapSizes};
 
@@ -51,12 +51,19 @@ impl PinnedMaps {
     /// # Errors
     /// As [`PinnedMaps::open_or_create`].
     pub(crate) fn open(pin_dir: &Path) -> Result<Self, LoadError> {
+        fs::metadata(pin_dir).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => LoadError::NoDataplane {
+                pin_dir: pin_dir.to_owned(),
+            },
+            ErrorKind::PermissionDenied => LoadError::NotPermitted,
+            _ => LoadError::io("look at", pin_dir)(error),
+        })?;
         let open = |spec: &'static MapSpec| {
             let missing = || LoadError::MapMissing {
                 map: spec.name,
                 pin_dir: pin_dir.to_owned(),
             };
-            RawMap::open(spec, pin_dir)?.ok_or_else(missing)
+            RawMap::open(spec, pin_dir).map_err(denied)?.ok_or_else(missing)
         };
         let layout = KernelTable::<u32, u64>::new(open(&maps::LAYOUT)?)?;
         let found = layout.get(&0)?.unwrap_or(0);
@@ -98,6 +105,16 @@ impl PinnedMaps {
                 );
             }
         }
+    }
+}
+
+/// A pin that may not be opened is the whole dataplane's affair, not that of one map.
+fn denied(error: MapError) -> LoadError {
+    match error {
+        MapError::Kernel { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            LoadError::NotPermitted
+        }
+        error => error.into(),
     }
 }
 

@@ -99,10 +99,18 @@ impl ProgramStatus {
 pub struct MapStatus {
     /// Name.
     pub name: &'static str,
+    /// Kind.
+    pub kind: MapKind,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value, for each CPU where there are several.
+    pub value_size: u32,
     /// Entries; for arrays the elements that are not all zero.
     pub entries: u32,
     /// Most entries it can hold.
     pub capacity: u32,
+    /// Bytes that the kernel has allocated for it.
+    pub memory_bytes: u64,
 }
 
 /// A counter, summed over all CPUs.
@@ -118,14 +126,16 @@ pub struct CounterStatus {
 pub(crate) fn read(pin_dir: &Path) -> Result<DataplaneStatus, LoadError> {
     let pinned = PinnedMaps::open(pin_dir)?;
     let mut map_states = Vec::new();
-    for map in pinned
-        .iter()
-        .filter(|map| map.spec().kind != MapKind::PerCpuArray)
-    {
+    for map in pinned.iter() {
+        let spec = map.spec();
         map_states.push(MapStatus {
-            name: map.spec().name,
+            name: spec.name,
+            kind: spec.kind,
+            key_size: spec.key_size,
+            value_size: spec.value_size,
             entries: map.count()?,
             capacity: map.capacity(),
+            memory_bytes: map.memory_bytes()?,
         });
     }
     let counters = pinned.handle(&maps::COUNTERS)?;

@@ -2,6 +2,8 @@
 #[cfg(test)]
 mod counts;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod lan;
 #[cfg(test)]
 mod machine;

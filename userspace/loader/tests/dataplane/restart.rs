@@ -190,7 +190,7 @@ fn detach_leaves_nothing_and_may_be_repeated() {
     assert!(!node.config.pin_dir.exists());
     skep_loader::detach(&node.config.pin_dir).unwrap();
     let gone = Dataplane::inspect(&node.config.pin_dir).unwrap_err();
-    assert!(matches!(gone, LoadError::MapMissing { .. }), "{gone}");
+    assert!(matches!(gone, LoadError::NoDataplane { .. }), "{gone}");
     let refused = node
         .netns
         .run(|| std::net::TcpStream::connect(FRONTEND))
