@@ -1,6 +1,7 @@
 //! What a user does with a running cluster: one cluster of two nodes, every behaviour a trial on it.
 
 mod dns;
+mod explain;
 mod kubectl;
 mod nodeport;
 mod resilience;
@@ -38,6 +39,9 @@ const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("udp_services_answer", services::udp_answers),
     ("names_and_addresses_resolve", dns::resolves),
     ("a_headless_service_resolves_to_its_pods", dns::headless),
+    ("services_are_shown_as_the_kernel_has_them", explain::list_and_get),
+    ("a_connection_is_explained_as_it_goes", explain::explain),
+    ("every_map_can_be_read", explain::maps),
     (
         "every_node_answers_at_the_node_port",
         nodeport::every_node_answers,

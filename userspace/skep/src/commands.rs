@@ -5,8 +5,11 @@ mod cert;
 mod doctor;
 mod down;
 mod image;
+mod maps;
+mod place;
 mod server;
 mod service;
+mod services;
 mod status;
 mod up;
 
@@ -35,6 +38,11 @@ enum Command {
     Kubeconfig(Named),
     /// Show a cluster's server, nodes, dataplane and DNS
     Status(Named),
+    /// Show Services as the kernel of a node holds them, and explain where a connection goes
+    #[command(subcommand)]
+    Service(services::Command),
+    /// Show the dataplane's maps and what they hold
+    Maps(maps::Options),
     /// Work with container images
     #[command(subcommand)]
     Image(image::Command),
@@ -91,6 +99,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Ok(())
         }
         Command::Status(named) => status::run(&named),
+        Command::Service(command) => services::run(command),
+        Command::Maps(options) => maps::run(&options),
         Command::Image(command) => image::run(command),
         Command::Doctor => doctor::run(),
         Command::Server(options) => server::run(options),

@@ -1,11 +1,14 @@
-//! What a person sees: errors with their causes, steps with their times, logs.
+//! What a person sees: errors with their causes, steps with their times, tables, logs.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+use comfy_table::{Cell, CellAlignment, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::{OwoColorize as _, Stream};
+use serde_json::Value;
 use skep_cluster::Progress;
 use tracing_subscriber::EnvFilter;
 
@@ -34,6 +37,70 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
         eprintln!("  because: {cause}");
     }
     ExitCode::FAILURE
+}
+
+/// How a command prints what it found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs: an array, of one object for each thing shown
+    Json,
+}
+
+/// Prints what was gathered for programs, if that is what is wanted.
+pub(crate) fn print_json(format: Format, values: &[Value]) -> anyhow::Result<()> {
+    if format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(values)?);
+    }
+    Ok(())
+}
+
+/// A table without lines. The columns `numbers` are aligned at their right end.
+pub(crate) fn table(header: &[&str], numbers: &[usize]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(TableStyle::new())
+        .set_header(header.iter().map(Cell::new));
+    for number in numbers {
+        if let Some(column) = table.column_mut(*number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// A number of bytes, in the unit in which it is short.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = UNITS.into_iter().find(|(_, shift)| count >> shift > 0);
+    match unit {
+        None => format!("{count} B"),
+        Some((unit, shift)) => {
+            // One digit, rounded down; u128 because ten times the largest count is no u64.
+            let tenths = (u128::from(count) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+/// Emphasis, where the terminal has it and nobody set NO_COLOR.
+pub(crate) fn bold(text: &str) -> String {
+    text.if_supports_color(Stream::Stdout, |text| text.bold())
+        .to_string()
+}
+
+/// As it should be.
+pub(crate) fn good(text: &str) -> String {
+    text.if_supports_color(Stream::Stdout, |text| text.green())
+        .to_string()
+}
+
+/// As it should not be.
+pub(crate) fn bad(text: &str) -> String {
+    text.if_supports_color(Stream::Stdout, |text| text.red())
+        .to_string()
 }
 
 /// Shows steps: a moving line on a terminal, plain lines elsewhere.
@@ -99,5 +166,23 @@ impl Progress for Steps {
 impl Drop for Steps {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_have_the_unit_in_which_they_are_short() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (8 << 20, "8.0 MiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
     }
 }

@@ -1,18 +1,14 @@
 //! `skep status`: what the processes, the API server and the kernel say, not what was configured.
 
-use std::path::Path;
-
 use anyhow::Result;
-use comfy_table::{Cell, Table, TableStyle};
 use k8s_openapi::api::core::v1::Node;
-use owo_colors::{OwoColorize as _, Stream};
 use skep_client::{Client, ListOptions};
 use skep_cluster::{NodePlan, Record, node_is_ready};
 use skep_loader::{Dataplane, DataplaneStatus, LinkTarget, ProgramStatus};
 
+use super::place::Pinned;
 use super::{Named, block_on};
-
-const BPF_ROOT: &str = "/sys/fs/bpf";
+use crate::output::{bad, bold, bytes, good, table};
 
 pub(super) fn run(named: &Named) -> Result<()> {
     let record = named.cluster().record()?;
@@ -38,7 +34,7 @@ async fn server(record: &Record) -> Result<()> {
         }
     }
     let nodes = client.list::<Node>(None, &ListOptions::default()).await?;
-    let mut table = plain(&["NODE", "STATUS", "ADDRESS", "PODS", "AGENT", "CONTAINERD"]);
+    let mut table = table(&["NODE", "STATUS", "ADDRESS", "PODS", "AGENT", "CONTAINERD"], &[]);
     for node in &plan.nodes {
         let object = nodes
             .items
@@ -66,7 +62,7 @@ async fn server(record: &Record) -> Result<()> {
 }
 
 fn dataplane(node: &NodePlan) {
-    match Dataplane::inspect(&Path::new(BPF_ROOT).join(&node.pins)) {
+    match Dataplane::inspect(&Pinned::of(node).pin_dir) {
         Ok(status) => show(&status),
         Err(error) => println!("  dataplane  {}", bad(&error.to_string())),
     }
@@ -76,7 +72,12 @@ fn show(status: &DataplaneStatus) {
     // The kernel counts runs only while it is asked to; a column of zeroes would say that nothing runs.
     let counted = status.programs.iter().any(|program| program.run_count > 0);
     let header = ["PROGRAM", "ATTACHED TO", "VERIFIED", "RUNS", "NS/RUN"];
-    let mut programs = plain(if counted { &header } else { &header[..3] });
+    let (shown, numbers): (&[_], &[_]) = if counted {
+        (&header, &[2, 3, 4])
+    } else {
+        (&header[..3], &[2])
+    };
+    let mut programs = table(shown, numbers);
     for program in &status.programs {
         let mut row = vec![
             program.hook.clone(),
@@ -96,7 +97,7 @@ fn show(status: &DataplaneStatus) {
     if !counted {
         println!("  (sysctl kernel.bpf_stats_enabled=1 makes the kernel count runs and their time)");
     }
-    let mut maps = plain(&["MAP", "ENTRIES", "CAPACITY", "FILL"]);
+    let mut maps = table(&["MAP", "ENTRIES", "CAPACITY", "FILL", "MEMORY"], &[1, 2, 3, 4]);
     for map in &status.maps {
         let fill = f64::from(map.entries) * 100.0 / f64::from(map.capacity.max(1));
         maps.add_row([
@@ -104,10 +105,11 @@ fn show(status: &DataplaneStatus) {
             map.entries.to_string(),
             map.capacity.to_string(),
             format!("{fill:.1} %"),
+            bytes(map.memory_bytes),
         ]);
     }
     println!("{maps}");
-    let mut counters = plain(&["COUNTER", "COUNT"]);
+    let mut counters = table(&["COUNTER", "COUNT"], &[1]);
     for counter in status.counters.iter().filter(|counter| counter.count > 0) {
         counters.add_row([counter.counter.name().to_owned(), counter.count.to_string()]);
     }
@@ -139,27 +141,4 @@ fn process(record: &Record, name: &str) -> String {
     record
         .process(name)
         .map_or_else(|| bad("not running"), |id| format!("process {id}"))
-}
-
-fn plain(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(TableStyle::new())
-        .set_header(header.iter().map(Cell::new));
-    table
-}
-
-fn bold(text: &str) -> String {
-    text.if_supports_color(Stream::Stdout, |text| text.bold())
-        .to_string()
-}
-
-fn good(text: &str) -> String {
-    text.if_supports_color(Stream::Stdout, |text| text.green())
-        .to_string()
-}
-
-fn bad(text: &str) -> String {
-    text.if_supports_color(Stream::Stdout, |text| text.red())
-        .to_string()
 }
