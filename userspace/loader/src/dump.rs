@@ -110,6 +110,9 @@ impl fmt::Display for Shown {
             Self::Text(text) => f.write_str(text),
             Self::Set(names) => f.write_str(&names.join("|")),
             Self::Struct(parts) => {
+                if self.is_zero() {
+                    return f.write_str("all zero");
+                }
                 let parts = parts.iter().filter(|(_, part)| !part.is_zero());
                 let parts: Vec<_> = parts.map(|(name, part)| format!("{name}={part}")).collect();
                 f.write_str(&parts.join(" "))
@@ -191,6 +194,12 @@ mod tests {
             entry.value.to_string(),
             "service=7 flags=NODE_PORT|SPLIT|0x40000000"
         );
+        let zeroes = Entry::of(
+            &maps::FRONTENDS,
+            key.as_bytes(),
+            FrontendValue::default().as_bytes(),
+        );
+        assert_eq!(zeroes.value.to_string(), "all zero");
         let counter = Entry::of(&maps::COUNTERS, 1_u32.as_bytes(), 5_u64.as_bytes());
         assert_eq!(
             (counter.key.to_string(), counter.value.to_string()),

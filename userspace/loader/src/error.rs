@@ -47,10 +47,10 @@ pub enum LoadError {
         /// The fingerprint of this version.
         expected: u64,
     },
-    /// There is no such folder.
+    /// There is no such folder, or something else in it.
     #[error(
-        "no dataplane is pinned in {}: either the agent of this node has never run, or it was told another \
-         folder with --pins",
+        "no dataplane is pinned in {}: either no agent has run on this node, or it was told another folder with \
+         --pins",
         pin_dir.display()
     )]
     NoDataplane {
@@ -67,7 +67,7 @@ pub enum LoadError {
     },
     /// A map whose pin should be there is not.
     #[error(
-        "map {map} is not pinned in {}: the folder is damaged or was never set up; remove it to start over",
+        "map {map} is not pinned in {}: the folder is damaged; remove it to start over",
         pin_dir.display()
     )]
     MapMissing {

@@ -51,21 +51,11 @@ impl PinnedMaps {
     /// # Errors
     /// As [`PinnedMaps::open_or_create`].
     pub(crate) fn open(pin_dir: &Path) -> Result<Self, LoadError> {
-        fs::metadata(pin_dir).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => LoadError::NoDataplane {
-                pin_dir: pin_dir.to_owned(),
-            },
-            ErrorKind::PermissionDenied => LoadError::NotPermitted,
-            _ => LoadError::io("look at", pin_dir)(error),
+        let layout = RawMap::open(&maps::LAYOUT, pin_dir).map_err(denied)?;
+        let layout = layout.ok_or_else(|| LoadError::NoDataplane {
+            pin_dir: pin_dir.to_owned(),
         })?;
-        let open = |spec: &'static MapSpec| {
-            let missing = || LoadError::MapMissing {
-                map: spec.name,
-                pin_dir: pin_dir.to_owned(),
-            };
-            RawMap::open(spec, pin_dir).map_err(denied)?.ok_or_else(missing)
-        };
-        let layout = KernelTable::<u32, u64>::new(open(&maps::LAYOUT)?)?;
+        let layout = KernelTable::<u32, u64>::new(layout)?;
         let found = layout.get(&0)?.unwrap_or(0);
         if found != LAYOUT_FINGERPRINT {
             return Err(LoadError::LayoutMismatch {
@@ -74,6 +64,13 @@ impl PinnedMaps {
                 expected: LAYOUT_FINGERPRINT,
             });
         }
+        let open = |spec: &'static MapSpec| {
+            let missing = || LoadError::MapMissing {
+                map: spec.name,
+                pin_dir: pin_dir.to_owned(),
+            };
+            RawMap::open(spec, pin_dir)?.ok_or_else(missing)
+        };
         Ok(Self {
             maps: maps::ALL.into_iter().map(open).collect::<Result<_, _>>()?,
         })

@@ -94,8 +94,13 @@ fn every_map_can_be_listed_and_dumped() {
 
 #[test]
 fn a_folder_without_a_dataplane_is_told() {
-    let nowhere = skep_loader::bpffs().unwrap().join("skep-test-nowhere");
-    let error = Snapshot::read(&nowhere).unwrap_err();
-    assert!(matches!(error, LoadError::NoDataplane { .. }), "{error}");
-    assert!(error.to_string().contains("skep-test-nowhere"), "{error}");
+    let root = skep_loader::bpffs().unwrap();
+    for folder in [root.join("skep-test-nowhere"), root] {
+        let error = Snapshot::read(&folder).unwrap_err();
+        assert!(matches!(error, LoadError::NoDataplane { .. }), "{error}");
+        assert!(
+            error.to_string().contains(&folder.display().to_string()),
+            "{error}"
+        );
+    }
 }
