@@ -1,6 +1,6 @@
 //! What a person sees: errors with their causes, steps with their times, tables, logs.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ pub(crate) fn start_logging(service: bool) {
     let filter = EnvFilter::try_from_env("SKEP_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
 }
 
@@ -52,9 +52,17 @@ pub(crate) enum Format {
 /// Prints what was gathered for programs, if that is what is wanted.
 pub(crate) fn print_json(format: Format, values: &[Value]) -> anyhow::Result<()> {
     if format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(values)?);
+        print(&format!("{}\n", serde_json::to_string_pretty(values)?))?;
     }
     Ok(())
+}
+
+/// Prints to standard output. Whoever reads may have seen enough and gone (`| head`): that is no error.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result,
+    }
 }
 
 /// A table without lines. The columns `numbers` are aligned at their right end.
@@ -112,7 +120,7 @@ pub(crate) struct Steps {
 
 impl Steps {
     pub(crate) fn new() -> Self {
-        let interactive = std::io::stderr().is_terminal();
+        let interactive = io::stderr().is_terminal();
         let bar = if interactive {
             ProgressBar::new_spinner()
         } else {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use skep_loader::{Dataplane, Entry, MapStatus, Shown, dump};
 
 use super::place::{Pinned, Place};
-use crate::output::{Format, bold, bytes, print_json, table};
+use crate::output::{Format, bold, bytes, print, print_json, table};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -42,7 +42,11 @@ fn list(place: &Place, format: Format) -> Result<()> {
     for Pinned { node, pin_dir } in place.nodes()? {
         let status = Dataplane::inspect(&pin_dir).with_context(|| format!("read the dataplane of {node}"))?;
         match format {
-            Format::Table => println!("{}\n{}", bold(&format!("Node {node}")), list_table(&status.maps)),
+            Format::Table => print(&format!(
+                "{}\n{}\n",
+                bold(&format!("Node {node}")),
+                list_table(&status.maps)
+            ))?,
             Format::Json => all.extend(status.maps.iter().map(|map| list_json(&node, map))),
         }
     }
@@ -92,9 +96,10 @@ fn dump_map(name: &str, place: &Place, format: Format) -> Result<()> {
         match format {
             Format::Table => {
                 if nodes.len() > 1 {
-                    println!("{}", bold(&format!("Node {node}")));
+                    print(&format!("{}\n", bold(&format!("Node {node}"))))?;
                 }
-                entries.iter().for_each(|entry| println!("{}", line(entry)));
+                let lines: String = entries.iter().map(|entry| line(entry) + "\n").collect();
+                print(&lines)?;
             }
             Format::Json => {
                 all.extend(entries.iter().map(

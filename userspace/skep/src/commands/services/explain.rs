@@ -9,11 +9,11 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use skep_abi::{FrontendValue, PodRange, Protocol, Scope};
+use skep_abi::{Counter, FrontendFlags, FrontendValue, PodRange, Protocol, Scope};
 use skep_loader::{Explanation, Outcome, Question, Share, Snapshot, Step, explain};
 
 use super::{Shown, snapshots, words};
-use crate::output::{Format, bold, table};
+use crate::output::{Format, bold, print, table};
 use client::Asker;
 
 #[derive(Args)]
@@ -71,8 +71,11 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let answer = explain(snapshot, &question);
     let who = asker.describe(snapshot, client);
     match options.shown.output {
-        Format::Table => print!("{}", describe(node, snapshot, &question, &who, &answer)),
-        Format::Json => println!("{:#}", entry(node, snapshot, &question, &who, &answer)),
+        Format::Table => print(&describe(node, snapshot, &question, &who, &answer))?,
+        Format::Json => print(&format!(
+            "{:#}\n",
+            entry(node, snapshot, &question, &who, &answer)
+        ))?,
     }
     Ok(())
 }
@@ -158,27 +161,29 @@ fn service_line(snapshot: &Snapshot, value: &FrontendValue) -> String {
 
 /// What becomes of it, in a sentence.
 fn verdict(snapshot: &Snapshot, answer: &Explanation) -> String {
+    let local = answer
+        .frontend
+        .is_some_and(|(_, value)| value.flags.contains(FrontendFlags::LOCAL_ONLY));
+    let reason = |counter: Counter| match counter {
+        Counter::DropNoBackend if local => {
+            let rest = elsewhere(snapshot, answer);
+            format!("externalTrafficPolicy is Local, and no ready endpoint is on this node{rest}")
+        }
+        counter => words::reason(counter).to_owned(),
+    };
     match &answer.outcome {
-        Outcome::Backends(_) => "goes to one of these backends, if it is a new connection:".to_owned(),
+        Outcome::Backends(_) => "A new connection goes to one of these backends:".to_owned(),
         Outcome::LeftAlone => {
-            "is no frontend: goes to the address itself, as if there were no Skep".to_owned()
+            "It is no frontend: it goes to the address itself, as if there were no Skep".to_owned()
         }
-        Outcome::LeftToNode(counter) => {
-            format!(
-                "is left to the node, which answers if it listens there or refuses: {}",
-                words::reason(*counter)
-            )
-        }
-        Outcome::Refused(counter) => format!("fails at once with ECONNREFUSED: {}", words::reason(*counter)),
-        Outcome::Dropped(counter) => {
-            format!(
-                "is dropped: {}{}",
-                words::reason(*counter),
-                elsewhere(snapshot, answer)
-            )
-        }
+        Outcome::LeftToNode(counter) => format!(
+            "It is left to the node, which refuses it unless something listens there: {}",
+            reason(*counter)
+        ),
+        Outcome::Refused(counter) => format!("It fails at once with ECONNREFUSED: {}", reason(*counter)),
+        Outcome::Dropped(counter) => format!("It is dropped: {}", reason(*counter)),
         Outcome::NotHandled => {
-            "is not handled: this hook knows TCP and UDP, from and to addresses of one family".to_owned()
+            "It is not handled: this hook knows TCP and UDP, from and to addresses of one family".to_owned()
         }
     }
 }
@@ -291,8 +296,8 @@ mod tests {
         for part in [
             "2. pod ranges: that of 192.0.2.1 has no pods of the cluster",
             "3. frontend for clients outside 172.29.0.11:30080/TCP: found",
-            "is dropped",
-            "externalTrafficPolicy Local",
+            "It is dropped",
+            "externalTrafficPolicy is Local",
             "2 on other nodes",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
@@ -315,6 +320,6 @@ mod tests {
             (&Value::Null, &json!("socket_no_service"))
         );
         let (text, _) = ask("192.0.2.9:80", Client::Node);
-        assert!(text.contains("goes to the address itself"), "{text}");
+        assert!(text.contains("it goes to the address itself"), "{text}");
     }
 }

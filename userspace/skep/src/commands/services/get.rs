@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use skep_loader::{ServicePort, Snapshot};
 
 use super::{Shown, snapshots, words};
-use crate::output::{Format, bold, bytes, print_json, table};
+use crate::output::{Format, bold, bytes, print, print_json, table};
 
 /// How different a name may be that is offered instead of one that is not there.
 const NEAR: f64 = 0.6;
@@ -33,10 +33,12 @@ pub(super) fn run(service: &str, shown: &Shown) -> Result<()> {
         let ports = ports_of(snapshot, &wanted);
         match shown.output {
             Format::Table => {
-                println!("{}", bold(&format!("Service {wanted} on {node}")));
-                ports.iter().for_each(|port| println!("{}", describe(port)));
+                print(&format!("{}\n", bold(&format!("Service {wanted} on {node}"))))?;
+                for port in &ports {
+                    print(&format!("{}\n", describe(port)))?;
+                }
                 if ports.is_empty() {
-                    println!("  is not in the maps of this node");
+                    print("  is not in the maps of this node\n")?;
                 }
             }
             Format::Json => all.extend(ports.iter().map(|port| entry(node, port))),
@@ -59,7 +61,7 @@ fn unknown(wanted: &str, snapshots: &[(String, Snapshot)]) -> String {
         .collect();
     let mut near: Vec<(f64, &String)> = known
         .iter()
-        .map(|name| (strsim::jaro_winkler(wanted, name), name))
+        .map(|name| (strsim::normalized_damerau_levenshtein(wanted, name), name))
         .collect();
     near.retain(|(likeness, _)| *likeness >= NEAR);
     near.sort_by(|a, b| b.0.total_cmp(&a.0));

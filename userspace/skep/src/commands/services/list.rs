@@ -6,13 +6,17 @@ use skep_abi::{FrontendKey, FrontendValue};
 use skep_loader::{ServicePort, Snapshot};
 
 use super::{Shown, snapshots, words};
-use crate::output::{Format, bold, print_json, table};
+use crate::output::{Format, bold, print, print_json, table};
 
 pub(super) fn run(shown: &Shown) -> Result<()> {
     let mut all = Vec::new();
     for (node, snapshot) in snapshots(&shown.place)? {
         match shown.output {
-            Format::Table => println!("{}\n{}", bold(&format!("Node {node}")), list_table(&snapshot)),
+            Format::Table => print(&format!(
+                "{}\n{}\n",
+                bold(&format!("Node {node}")),
+                list_table(&snapshot)
+            ))?,
             Format::Json => all.extend(rows(&snapshot, |port, key, value| entry(&node, port, key, value))),
         }
     }

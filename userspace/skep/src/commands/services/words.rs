@@ -89,7 +89,7 @@ pub(super) fn reason(counter: Counter) -> &'static str {
     match counter {
         Counter::SocketNoBackend | Counter::PacketNoBackend => "the Service has no ready endpoint",
         Counter::DropNoBackend => {
-            "no backend is left: no ready endpoint, or externalTrafficPolicy Local and none of them on this node"
+            "the Service has no ready endpoint, and the address is not the node's own: nobody else could refuse"
         }
         Counter::SocketNoService => {
             "the address is in a range of services, but no frontend has it with this port"
