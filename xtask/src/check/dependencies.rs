@@ -9,6 +9,7 @@ use crate::command::{root, say};
 const WIRING: &[&str] = &[
     "skep",
     "skep-agent",
+    "skep-bench",
     "skep-cluster",
     "skep-server",
     "skep-tests",
@@ -20,6 +21,8 @@ const WIRING_USES: &[(&str, &str)] = &[
     ("skep", "skep-server"),
     ("skep", "skep-cluster"),
     ("skep-tests", "skep-cluster"),
+    // The control path is measured through the whole server.
+    ("skep-bench", "skep-server"),
 ];
 /// Pure crates: no runtime, no kernel, no sockets, no clock, no randomness.
 const PURE: &[&str] = &[
