@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that is done to the project rather than by it.
 
+mod bench;
 mod build_ebpf;
 mod check;
 mod command;
@@ -40,6 +41,13 @@ enum Task {
         /// One part of the tests
         #[arg(value_enum)]
         part: Option<test::Part>,
+    },
+    /// Measure the service dataplane: `bench bpf`, `bench net`, `bench table`; `--quick`, `--out DIR`
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// The suite and its options, as `cargo xtask bench --help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
     },
     /// Build the local container images into target/images
     Images,
@@ -93,6 +101,7 @@ fn run(task: Task) -> Result<()> {
         Task::BuildEbpf => build_ebpf::run(),
         Task::Check => check::run(),
         Task::Test { part } => test::run(part),
+        Task::Bench { arguments } => bench::run(&arguments),
         Task::Images => images::run(),
         Task::Gen { check } => generate::run(check),
         Task::GenProtobuf { api, apimachinery } => generate::protobuf::run(&api, &apimachinery),

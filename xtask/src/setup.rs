@@ -64,6 +64,9 @@ const PROGRAMS: &[Need] = &[
     for_tests("bind9-dnsutils", "dig"),
     for_tests("tcpdump", "tcpdump"),
     for_tests("util-linux", "nsenter"),
+    // What the dataplane is measured beside. Nothing else uses them.
+    for_tests("iptables", "iptables-restore"),
+    for_tests("nftables", "nft"),
 ];
 
 /// Debian's Rust with its library sources, and LLVM for the BPF linker.

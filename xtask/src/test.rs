@@ -21,7 +21,7 @@ pub(crate) enum Part {
 }
 
 /// The packages whose integration tests load programs into the kernel.
-const BPF_PACKAGES: &[&str] = &["skep-loader", "skep-bpf-maps"];
+const BPF_PACKAGES: &[&str] = &["skep-loader", "skep-bpf-maps", "skep-bench"];
 /// The packages whose integration tests need namespaces or containers.
 const NET_PACKAGES: &[&str] = &["skep-cni", "skep-cri", "skep-kubelet"];
 const E2E_PACKAGES: &[&str] = &["skep-tests"];
