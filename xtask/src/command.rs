@@ -24,10 +24,20 @@ pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
-/// The cargo that started this task.
+/// What cargo tells the task about the task's own package.
+const OF_THIS_PACKAGE: &[&str] = &["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_PACKAGE"];
+
+/// The cargo that started this task, as if started by hand: build scripts that look at what is told of this package
+/// would otherwise run again, and everything that depends on them with them.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let told = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
+        if OF_THIS_PACKAGE.iter().any(told) {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
