@@ -304,34 +304,47 @@ fn establish<W: FlowTable>(world: &W, key: &FlowKey, value: &mut FlowValue) -> R
     Ok(Opened::Joined)
 }
 
-/// Inserts the partner entry of `key` → `value`, if need be over one that is no longer used. A function of its
-/// own: its keys and values take a third of the eBPF stack.
-#[inline(never)]
+/// Inserts the partner entry of `key` → `value`, if need be over one that is no longer used.
+#[inline(always)]
 fn claim<W: FlowTable>(world: &W, key: &FlowKey, value: &FlowValue, take_ended: bool) -> Inserted {
-    let answer_key = partner_key(key, value);
-    let answer = partner_value(key, value);
-    let inserted = world.insert_flow(&answer_key, &answer);
-    if inserted != Inserted::Taken {
-        return inserted;
+    let inserted = insert_partner(world, key, value);
+    if inserted == Inserted::Taken && make_room(world, key, value, take_ended) {
+        return insert_partner(world, key, value);
     }
+    inserted
+}
+
+/// A function of its own, as [`make_room`] is: keys and values of both would take half of the eBPF stack.
+#[inline(never)]
+fn insert_partner<W: FlowTable>(world: &W, key: &FlowKey, value: &FlowValue) -> Inserted {
+    world.insert_flow(&partner_key(key, value), &partner_value(key, value))
+}
+
+/// Removes the flow that holds the place of the partner entry of `key` → `value`, if it is no longer used; false if
+/// it is.
+#[inline(never)]
+fn make_room<W: FlowTable>(world: &W, key: &FlowKey, value: &FlowValue, take_ended: bool) -> bool {
+    let answer_key = partner_key(key, value);
     let Some(holder) = world.flow(&answer_key) else {
-        return Inserted::Taken;
+        return false;
     };
     // A holder that answers to the same client by the same tuple is this flow's own remainder.
-    if leads_to(&holder, key) {
-        world.remove_flow(&answer_key);
-    } else {
-        let other = world.flow(&partner_key(&answer_key, &holder));
+    if !leads_to(&holder, key) {
+        let other_key = partner_key(&answer_key, &holder);
+        let other = world.flow(&other_key);
         let other = other.as_deref();
         let orphaned = other.is_some_and(|other| !leads_to(other, &answer_key));
         let free = has_expired(key.protocol, &holder, other, value.last_seen_s)
             || (take_ended && (orphaned || has_ended(&holder, other)));
         if !free {
-            return Inserted::Taken;
+            return false;
         }
-        remove(world, &answer_key, &holder);
+        if !orphaned {
+            world.remove_flow(&other_key);
+        }
     }
-    world.insert_flow(&answer_key, &answer)
+    world.remove_flow(&answer_key);
+    true
 }
 
 #[cfg(test)]
