@@ -78,6 +78,8 @@ counters! {
     PacketMartian = 35, "packet_martian";
     /// Dropped: the answers of this connection belong to another one by now.
     DropFlowConflict = 36, "drop_flow_conflict";
+    /// An ICMP error about a packet of a translated flow was translated.
+    PacketError = 40, "packet_error";
 }
 
 /// Elements of COUNTERS: room for counters to come without a change of layout.

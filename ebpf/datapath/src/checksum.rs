@@ -45,6 +45,17 @@ pub const fn update(field: u16, difference: u32) -> u16 {
     !fold(add(!field as u32 & 0xffff, difference))
 }
 
+/// As [`update`], minding UDP: zero means "no checksum" and stays, and a sum that comes out as zero is written
+/// as 0xffff (RFC 768).
+#[inline(always)]
+pub const fn update_field(field: u16, difference: u32, udp: bool) -> u16 {
+    if udp && field == 0 {
+        return 0;
+    }
+    let new = update(field, difference);
+    if udp && new == 0 { 0xffff } else { new }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -6,6 +6,7 @@ use skep_abi::{Counter, FlowFlags, FlowValue, Hook, PodRange, PortBe, Protocol};
 use crate::Verdict;
 use crate::account;
 use crate::flow::{self, Opened, PortPolicy, Resumption};
+use crate::icmp;
 use crate::ingress::{bypass, leave_alone, node_address};
 use crate::packet::{self, Family, Header, PacketMut, Parsed};
 use crate::rewrite;
@@ -20,21 +21,27 @@ pub fn egress<W: PacketWorld, P: PacketMut>(
     l3_offset: u32,
 ) -> Verdict {
     let mut header = Header::empty(family, l3_offset, Hook::EGRESS);
-    let parsed = packet::parse(packet, &mut header);
-    if parsed != Parsed::Known {
-        return leave_alone(world, &header, parsed);
+    match packet::parse(packet, &mut header) {
+        Parsed::Known => direct(world, packet, &header),
+        Parsed::Error => icmp::translate(world, packet, &header),
+        other => leave_alone(world, &header, other),
     }
+}
+
+/// Handles a packet whose tuple is known. A function of its own for the sake of the eBPF stack.
+#[inline(never)]
+fn direct<W: PacketWorld, P: PacketMut>(world: &W, packet: &mut P, header: &Header) -> Verdict {
     let now_s = world.now_s();
     if let Some(value) = world.flow(&header.tuple) {
-        match flow::resume(world, &header, &value, now_s) {
-            Resumption::Continue => return send(world, packet, &header, &value),
+        match flow::resume(world, header, &value, now_s) {
+            Resumption::Continue => return send(world, packet, header, &value),
             Resumption::Drop(counter) => return Verdict::Drop(counter),
             Resumption::Reopen => {}
         }
     }
     let mut value = FlowValue::default();
-    match masquerade(world, &header, now_s, &mut value) {
-        Ok(()) => send(world, packet, &header, &value),
+    match masquerade(world, header, now_s, &mut value) {
+        Ok(()) => send(world, packet, header, &value),
         Err(verdict) => verdict,
     }
 }

@@ -46,9 +46,34 @@ impl Frame {
         payload: &[u8],
         tcp_flags: u8,
     ) -> Self {
-        let (source, destination) = (from.0.parse().unwrap(), to.0.parse().unwrap());
         let mut l4 = l4_header(protocol, from.1, to.1, payload.len(), tcp_flags);
         l4.extend_from_slice(payload);
+        Self::with_l4(protocol, from.0, to.0, &l4)
+    }
+
+    /// An ICMP error of this type and code from `from` to `to` that quotes the first `length` bytes of a packet.
+    pub fn error((kind, code): (u8, u8), from: &str, to: &str, about: &Self, length: usize) -> Self {
+        let protocol = match about.family() {
+            Family::V4 => Protocol::ICMP,
+            Family::V6 => Protocol::ICMPV6,
+        };
+        let mut l4 = vec![kind, code, 0, 0, 0, 0, 0, 0];
+        let end = about.end().min(about.bytes.len()).min(L3 + length);
+        l4.extend_from_slice(&about.bytes[L3..end.max(L3)]);
+        Self::with_l4(protocol, from, to, &l4)
+    }
+
+    /// The packet that an ICMP error quotes, as a frame of its own (cut short, if the quote is).
+    pub fn quoted(&self) -> Self {
+        let at = self.known_l4().l4_offset as usize + 8;
+        Self {
+            bytes: [&self.bytes[..L3], &self.bytes[at..self.end()]].concat(),
+        }
+    }
+
+    /// An IP header before this content, which has a checksum to be filled in.
+    fn with_l4(protocol: Protocol, from: &str, to: &str, l4: &[u8]) -> Self {
+        let (source, destination) = (from.parse().unwrap(), to.parse().unwrap());
         let mut bytes = vec![0; 12];
         match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -91,6 +116,14 @@ impl Frame {
     pub fn header(&self) -> Header {
         let mut header = Header::empty(self.family(), 14, Hook::INGRESS);
         assert_eq!(packet::parse(self, &mut header), Parsed::Known);
+        header
+    }
+
+    /// The header of a packet whose L4 header is known, be it that of an ICMP error.
+    pub(crate) fn known_l4(&self) -> Header {
+        let mut header = Header::empty(self.family(), 14, Hook::INGRESS);
+        let parsed = packet::parse(self, &mut header);
+        assert!(matches!(parsed, Parsed::Known | Parsed::Error), "{parsed:?}");
         header
     }
 
@@ -176,7 +209,7 @@ impl Frame {
     }
 
     fn l4_checksum_at(&self) -> usize {
-        let header = self.header();
+        let header = self.known_l4();
         header.l4_offset as usize
             + match header.tuple.protocol {
                 Protocol::TCP => 16,
@@ -187,7 +220,7 @@ impl Frame {
 
     fn set_checksums(&mut self) {
         self.clear_checksums();
-        let header = self.header();
+        let header = self.known_l4();
         let l4 = &self.bytes[header.l4_offset as usize..self.end()];
         let length = u32::try_from(l4.len()).unwrap().to_be_bytes();
         let pseudo = [
@@ -248,11 +281,7 @@ impl Bytes for Frame {
 impl Frame {
     fn update(&mut self, offset: u32, difference: u32, udp: bool) -> Result<(), Unwritable> {
         let old: u16 = self.load(offset).ok_or(Unwritable)?;
-        if udp && old == 0 {
-            return Ok(());
-        }
-        let new = checksum::update(old, difference);
-        let new = if udp && new == 0 { 0xffff } else { new };
+        let new = checksum::update_field(old, difference, udp);
         self.store(offset, &new)
     }
 }

@@ -12,6 +12,7 @@ use skep_abi::{
 use crate::Verdict;
 use crate::account::{self, Event};
 use crate::flow::{self, Opened, PortPolicy, Resumption};
+use crate::icmp;
 use crate::lookup::{self, Lookup};
 use crate::packet::{self, Family, Header, PacketMut, Parsed};
 use crate::rewrite;
@@ -27,16 +28,22 @@ pub fn ingress<W: PacketWorld, P: PacketMut>(
     l3_offset: u32,
 ) -> Verdict {
     let mut header = Header::empty(family, l3_offset, Hook::INGRESS);
-    let parsed = packet::parse(packet, &mut header);
-    if parsed != Parsed::Known {
-        return leave_alone(world, &header, parsed);
+    match packet::parse(packet, &mut header) {
+        Parsed::Known => direct(world, packet, &header),
+        Parsed::Error => icmp::translate(world, packet, &header),
+        other => leave_alone(world, &header, other),
     }
+}
+
+/// Handles a packet whose tuple is known. A function of its own for the sake of the eBPF stack.
+#[inline(never)]
+fn direct<W: PacketWorld, P: PacketMut>(world: &W, packet: &mut P, header: &Header) -> Verdict {
     let now_s = world.now_s();
     if let Some(value) = world.flow(&header.tuple) {
-        match flow::resume(world, &header, &value, now_s) {
+        match flow::resume(world, header, &value, now_s) {
             Resumption::Continue => {
-                return match find_way(world, &header, &value) {
-                    Ok(()) => deliver(world, packet, &header, &value),
+                return match find_way(world, header, &value) {
+                    Ok(()) => deliver(world, packet, header, &value),
                     Err(counter) => Verdict::Drop(counter),
                 };
             }
@@ -45,8 +52,8 @@ pub fn ingress<W: PacketWorld, P: PacketMut>(
         }
     }
     let mut value = FlowValue::default();
-    match open(world, &header, now_s, &mut value) {
-        Ok(()) => deliver(world, packet, &header, &value),
+    match open(world, header, now_s, &mut value) {
+        Ok(()) => deliver(world, packet, header, &value),
         Err(verdict) => verdict,
     }
 }
@@ -57,7 +64,7 @@ pub(crate) fn leave_alone<W: ServiceTables>(world: &W, header: &Header, parsed: 
     match parsed {
         Parsed::Fragment => world.count(Counter::PacketFragment),
         Parsed::Malformed => world.count(Counter::PacketMalformed),
-        Parsed::Foreign | Parsed::Known => {}
+        Parsed::Foreign | Parsed::Error | Parsed::Known => {}
     }
     bypass(world, &header.tuple.destination)
 }
@@ -74,7 +81,7 @@ pub(crate) fn bypass<W: ServiceTables>(world: &W, destination: &Address) -> Verd
 
 /// For a packet that is to be sent on from here: whether it can be, before anything is spent on it.
 #[inline(always)]
-fn find_way<W: PacketWorld>(world: &W, header: &Header, value: &FlowValue) -> Result<(), Counter> {
+pub(crate) fn find_way<W: PacketWorld>(world: &W, header: &Header, value: &FlowValue) -> Result<(), Counter> {
     if !value.flags.contains(FlowFlags::REDIRECT) {
         return Ok(());
     }

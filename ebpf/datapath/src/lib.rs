@@ -15,6 +15,7 @@ pub mod egress;
 pub mod flow;
 #[cfg(any(test, feature = "frames"))]
 pub mod frame;
+pub mod icmp;
 pub mod ingress;
 pub mod lookup;
 pub mod packet;

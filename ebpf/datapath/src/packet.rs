@@ -76,6 +76,17 @@ const ICMP_ECHO_REQUEST: u8 = 8;
 const ICMPV6_ECHO_REQUEST: u8 = 128;
 const ICMPV6_ECHO_REPLY: u8 = 129;
 
+const ICMP_UNREACHABLE: u8 = 3;
+const ICMP_TIME_EXCEEDED: u8 = 11;
+const ICMP_PARAMETER_PROBLEM: u8 = 12;
+const ICMPV6_UNREACHABLE: u8 = 1;
+const ICMPV6_TOO_BIG: u8 = 2;
+const ICMPV6_TIME_EXCEEDED: u8 = 3;
+const ICMPV6_PARAMETER_PROBLEM: u8 = 4;
+
+/// Length of an ICMP header, after which an error quotes the packet that it is about.
+pub(crate) const ICMP_HEADER: u32 = 8;
+
 /// IPv6 extension headers followed before giving up.
 const MAX_EXTENSION_HEADERS: u32 = 4;
 
@@ -95,6 +106,8 @@ pub struct Header {
     pub l3_offset: u32,
     /// Where the TCP, UDP or ICMP header starts.
     pub l4_offset: u32,
+    /// Where the packet ends by its own account; what follows is padding.
+    pub end: u32,
 }
 
 /// What a packet turned out to be.
@@ -102,7 +115,10 @@ pub struct Header {
 pub enum Parsed {
     /// TCP, UDP or ICMP echo: the header is filled in.
     Known,
-    /// Another protocol, ICMP errors included: none of our business.
+    /// An ICMP error about another packet, which it quotes after its own header. The header is filled in but
+    /// for the ports.
+    Error,
+    /// Another protocol: none of our business.
     Foreign,
     /// Part of a fragmented packet.
     Fragment,
@@ -130,6 +146,7 @@ impl Header {
             hop_limit: 0,
             l3_offset,
             l4_offset: 0,
+            end: 0,
         }
     }
 
@@ -171,6 +188,7 @@ fn parse_v4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
     let Some(end) = end_of(bytes, header.l3_offset, 0, u16::from_be_bytes(length)) else {
         return Parsed::Malformed;
     };
+    header.end = end;
     // More fragments, or a fragment offset.
     if ip[1] & u32::from_ne_bytes([0, 0, 0x3f, 0xff]) != 0 {
         return Parsed::Fragment;
@@ -179,7 +197,7 @@ fn parse_v4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
     header.l4_offset = header.l3_offset + header_length;
     header.hop_limit = hop_limit;
     header.tuple.protocol = Protocol(protocol);
-    parse_l4(bytes, header, end)
+    parse_l4(bytes, header)
 }
 
 #[inline(always)]
@@ -202,6 +220,7 @@ fn parse_v6<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
     let Some(end) = end_of(bytes, header.l3_offset, 40, u16::from_be_bytes(length)) else {
         return Parsed::Malformed;
     };
+    header.end = end;
     match skip_extensions(bytes, next_header, header.l3_offset + 40) {
         Ok((protocol, l4_offset)) => {
             header.tuple.protocol = Protocol(protocol);
@@ -209,7 +228,7 @@ fn parse_v6<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
         }
         Err(parsed) => return parsed,
     }
-    parse_l4(bytes, header, end)
+    parse_l4(bytes, header)
 }
 
 /// Where the packet ends by its own account: what follows is padding. `None` when it claims more than there
@@ -256,8 +275,8 @@ fn skip_extensions<B: Bytes>(bytes: &B, first: u8, offset: u32) -> Result<(u8, u
 }
 
 #[inline(always)]
-fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header, end: u32) -> Parsed {
-    let length = end.saturating_sub(header.l4_offset);
+fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
+    let length = header.end.saturating_sub(header.l4_offset);
     match (header.tuple.protocol, header.family) {
         (Protocol::TCP, _) => {
             let Some(tcp) = bytes.load::<[u32; 5]>(header.l4_offset) else {
@@ -290,16 +309,11 @@ fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header, end: u32) -> Parsed {
                 return Parsed::Malformed;
             }
             let [kind, ..] = icmp[0].to_ne_bytes();
-            let [a, b, ..] = icmp[1].to_ne_bytes();
-            let identifier = PortBe::from_be(u16::from_ne_bytes([a, b]));
-            match (header.family, kind) {
-                (Family::V4, ICMP_ECHO_REQUEST) | (Family::V6, ICMPV6_ECHO_REQUEST) => {
-                    header.tuple.source_port = identifier;
-                }
-                (Family::V4, ICMP_ECHO_REPLY) | (Family::V6, ICMPV6_ECHO_REPLY) => {
-                    header.tuple.destination_port = identifier;
-                }
-                _ => return Parsed::Foreign,
+            if is_error(header.family, kind) {
+                return Parsed::Error;
+            }
+            if !set_identifier(header, icmp) {
+                return Parsed::Foreign;
             }
         }
         _ => return Parsed::Foreign,
@@ -313,6 +327,104 @@ const fn opens_and_ends(flags: u8) -> bool {
     flags & TCP_SYN != 0 && flags & (TCP_FIN | TCP_RST) != 0
 }
 
+/// Whether an ICMP type is an error about a packet: unreachable, too big, time exceeded, parameter problem.
+/// Redirects are for the node itself.
+#[inline(always)]
+const fn is_error(family: Family, kind: u8) -> bool {
+    match family {
+        Family::V4 => matches!(
+            kind,
+            ICMP_UNREACHABLE | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM
+        ),
+        Family::V6 => matches!(
+            kind,
+            ICMPV6_UNREACHABLE | ICMPV6_TOO_BIG | ICMPV6_TIME_EXCEEDED | ICMPV6_PARAMETER_PROBLEM
+        ),
+    }
+}
+
+/// Takes the identifier of an ICMP echo; false when it is none.
+#[inline(always)]
+fn set_identifier(header: &mut Header, icmp: [u32; 2]) -> bool {
+    let [kind, ..] = icmp[0].to_ne_bytes();
+    let [a, b, ..] = icmp[1].to_ne_bytes();
+    let identifier = PortBe::from_be(u16::from_ne_bytes([a, b]));
+    match (header.family, kind) {
+        (Family::V4, ICMP_ECHO_REQUEST) | (Family::V6, ICMPV6_ECHO_REQUEST) => {
+            header.tuple.source_port = identifier;
+        }
+        (Family::V4, ICMP_ECHO_REPLY) | (Family::V6, ICMPV6_ECHO_REPLY) => {
+            header.tuple.destination_port = identifier;
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Parses the packet that an ICMP error quotes from `header.l3_offset` up to `header.end`. The quote may be cut
+/// short and its lengths are those of the whole packet; false when it does not reach to the ports.
+#[inline(never)]
+pub fn parse_quote<B: Bytes>(bytes: &B, header: &mut Header) -> bool {
+    let found = match header.family {
+        Family::V4 => find_quoted_l4_v4(bytes, header),
+        Family::V6 => find_quoted_l4_v6(bytes, header),
+    };
+    if !found || header.l4_offset + 8 > header.end {
+        return false;
+    }
+    let Some(l4) = bytes.load::<[u32; 2]>(header.l4_offset) else {
+        return false;
+    };
+    match (header.tuple.protocol, header.family) {
+        (Protocol::TCP | Protocol::UDP, _) => set_ports(header, l4[0]),
+        (Protocol::ICMP, Family::V4) | (Protocol::ICMPV6, Family::V6) => return set_identifier(header, l4),
+        _ => return false,
+    }
+    true
+}
+
+#[inline(always)]
+fn find_quoted_l4_v4<B: Bytes>(bytes: &B, header: &mut Header) -> bool {
+    let Some(ip) = bytes.load::<[u32; 5]>(header.l3_offset) else {
+        return false;
+    };
+    let [version_and_length, ..] = ip[0].to_ne_bytes();
+    let header_length = u32::from(version_and_length & 0x0f) * 4;
+    // A fragment other than the first has no ports.
+    let offset = ip[1] & u32::from_ne_bytes([0, 0, 0x1f, 0xff]);
+    if version_and_length >> 4 != 4 || header_length < 20 || offset != 0 {
+        return false;
+    }
+    let [_, protocol, ..] = ip[2].to_ne_bytes();
+    header.tuple.protocol = Protocol(protocol);
+    header.tuple.source = Address::from_ipv4_be(ip[3]);
+    header.tuple.destination = Address::from_ipv4_be(ip[4]);
+    header.l4_offset = header.l3_offset + header_length;
+    true
+}
+
+#[inline(always)]
+fn find_quoted_l4_v6<B: Bytes>(bytes: &B, header: &mut Header) -> bool {
+    let Some(ip) = bytes.load::<[u32; 10]>(header.l3_offset) else {
+        return false;
+    };
+    let [version, ..] = ip[0].to_ne_bytes();
+    let [_, _, next_header, _] = ip[1].to_ne_bytes();
+    header.tuple.source = Address::from_words_be([ip[2], ip[3], ip[4], ip[5]]);
+    header.tuple.destination = Address::from_words_be([ip[6], ip[7], ip[8], ip[9]]);
+    if version >> 4 != 6 || header.tuple.source.is_ipv4() || header.tuple.destination.is_ipv4() {
+        return false;
+    }
+    match skip_extensions(bytes, next_header, header.l3_offset + 40) {
+        Ok((protocol, l4_offset)) => {
+            header.tuple.protocol = Protocol(protocol);
+            header.l4_offset = l4_offset;
+            true
+        }
+        Err(_) => false,
+    }
+}
+
 /// Takes both ports from the first word of a TCP or UDP header.
 #[inline(always)]
 fn set_ports(header: &mut Header, word: u32) {
@@ -322,149 +434,4 @@ fn set_ports(header: &mut Header, word: u32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::fake::address;
-    use crate::frame::Frame;
-
-    #[test]
-    fn tuple_of_each_protocol_and_family() {
-        for (source, destination) in [("192.0.2.1", "198.51.100.2"), ("2001:db8::1", "2001:db8::2")] {
-            for protocol in [Protocol::TCP, Protocol::UDP] {
-                let frame = Frame::new(protocol, (source, 4000), (destination, 80), b"x");
-                let header = frame.header();
-                assert_eq!(
-                    (header.tuple.source, header.tuple.destination),
-                    (address(source), address(destination))
-                );
-                assert_eq!(
-                    (
-                        header.tuple.source_port.to_host(),
-                        header.tuple.destination_port.to_host()
-                    ),
-                    (4000, 80)
-                );
-                assert_eq!(header.is_tcp_opening(), protocol == Protocol::TCP);
-            }
-        }
-    }
-
-    #[test]
-    fn extension_headers_are_skipped_and_fragments_seen() {
-        let mut frame = Frame::new(Protocol::UDP, ("2001:db8::1", 4000), ("2001:db8::2", 53), b"x");
-        frame.insert_extension(0);
-        frame.insert_extension(60);
-        assert_eq!(frame.header().tuple.destination_port.to_host(), 53);
-        frame.insert_extension(44);
-        assert_eq!(frame.parse(), Parsed::Fragment);
-        let mut frame = Frame::new(Protocol::UDP, ("192.0.2.1", 4000), ("192.0.2.2", 53), b"x");
-        frame.bytes[14 + 6] = 0x20;
-        assert_eq!(frame.parse(), Parsed::Fragment);
-    }
-
-    #[test]
-    fn endless_extension_headers_are_left_alone() {
-        let mut frame = Frame::new(Protocol::UDP, ("2001:db8::1", 4000), ("2001:db8::2", 53), b"x");
-        (0..MAX_EXTENSION_HEADERS).for_each(|_| frame.insert_extension(60));
-        assert_eq!(frame.header().tuple.destination_port.to_host(), 53);
-        frame.insert_extension(60);
-        assert_eq!(frame.parse(), Parsed::Foreign);
-    }
-
-    const ENDS: [[&str; 2]; 2] = [["192.0.2.1", "192.0.2.2"], ["2001:db8::1", "2001:db8::2"]];
-
-    /// A frame whose headers say `change`, found malformed.
-    fn is_malformed(protocol: Protocol, ends: [&str; 2], change: impl FnOnce(&mut [u8], usize)) -> bool {
-        let mut frame = Frame::new(protocol, (ends[0], 4000), (ends[1], 80), b"payload");
-        let l4_offset = frame.header().l4_offset as usize;
-        change(&mut frame.bytes, l4_offset);
-        frame.parse() == Parsed::Malformed
-    }
-
-    #[test]
-    fn lengths_that_contradict_each_other_are_malformed() {
-        for ends in ENDS {
-            let low_byte = if ends[0].contains(':') { 14 + 5 } else { 14 + 3 };
-            for protocol in [Protocol::TCP, Protocol::UDP] {
-                assert!(!is_malformed(protocol, ends, |_, _| ()));
-                // One byte more than there is; and so few that the ports would be read from padding.
-                assert!(is_malformed(protocol, ends, |bytes, _| bytes[low_byte] += 1));
-                assert!(is_malformed(protocol, ends, |bytes, l4| bytes[low_byte] -=
-                    u8::try_from(bytes.len() - l4).unwrap()));
-            }
-            assert!(is_malformed(Protocol::TCP, ends, |bytes, l4| bytes[l4 + 12] = 0x40));
-            assert!(is_malformed(Protocol::TCP, ends, |bytes, l4| bytes[l4 + 12] = 0xf0));
-            assert!(is_malformed(Protocol::UDP, ends, |bytes, l4| bytes[l4 + 5] = 7));
-            assert!(is_malformed(Protocol::UDP, ends, |bytes, l4| bytes[l4 + 5] += 1));
-        }
-    }
-
-    #[test]
-    fn padding_is_no_part_of_the_packet() {
-        for [from, to] in ENDS {
-            let mut frame = Frame::new(Protocol::UDP, (from, 4000), (to, 53), b"");
-            frame.pad(18);
-            assert_eq!(frame.header().tuple.destination_port.to_host(), 53);
-            assert!(frame.checksums_hold());
-        }
-    }
-
-    #[test]
-    fn segments_too_large_for_the_length_field_are_known() {
-        for ends in ENDS {
-            let at = if ends[0].contains(':') { 14 + 4 } else { 14 + 2 };
-            let mut frame = Frame::new(Protocol::TCP, (ends[0], 4000), (ends[1], 80), b"");
-            frame.bytes[at..at + 2].fill(0);
-            assert_eq!(frame.parse(), Parsed::Malformed);
-            frame.bytes.resize(70_000, 1);
-            assert_eq!(frame.parse(), Parsed::Known);
-        }
-    }
-
-    #[test]
-    fn opening_and_ending_at_once_is_malformed() {
-        for flags in [TCP_SYN | TCP_FIN, TCP_SYN | TCP_RST, TCP_SYN | TCP_FIN | TCP_ACK] {
-            assert!(is_malformed(Protocol::TCP, ENDS[0], |bytes, l4| bytes[l4 + 13] = flags));
-        }
-    }
-
-    #[test]
-    fn ipv4_address_in_an_ipv6_header_is_malformed() {
-        for at in [14 + 8, 14 + 24] {
-            let mapped = address("192.0.2.1").octets();
-            assert!(is_malformed(Protocol::TCP, ENDS[1], |bytes, _| bytes
-                [at..at + 16]
-                .copy_from_slice(&mapped)));
-        }
-    }
-
-    #[test]
-    fn icmp_errors_are_foreign() {
-        let mut frame = Frame::new(Protocol::ICMP, ("192.0.2.1", 7), ("192.0.2.2", 0), b"x");
-        assert_eq!(frame.header().tuple.source_port.to_host(), 7);
-        frame.bytes[14 + 20] = 3;
-        assert_eq!(frame.parse(), Parsed::Foreign);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_parse_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), v6 in any::<bool>()) {
-            let family = if v6 { Family::V6 } else { Family::V4 };
-            let frame = Frame { bytes };
-            let mut header = Header::empty(family, 14, Hook::INGRESS);
-            if parse(&frame, &mut header) == Parsed::Known {
-                prop_assert!(header.l4_offset as usize + 8 <= frame.bytes.len());
-            }
-        }
-
-        #[test]
-        fn every_truncation_is_malformed(cut in 0_usize..62) {
-            let whole = Frame::new(Protocol::TCP, ("192.0.2.1", 4000), ("192.0.2.2", 80), b"12345678");
-            let frame = Frame { bytes: whole.bytes[..cut].to_vec() };
-            let parsed = parse(&frame, &mut Header::empty(Family::V4, 14, Hook::INGRESS));
-            prop_assert_eq!(parsed, Parsed::Malformed);
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Giving a packet another tuple.
 
-use skep_abi::{FlowValue, PortBe, Protocol};
+use skep_abi::{Address, FlowFlags, FlowValue, PortBe, Protocol};
 
 use crate::checksum;
 use crate::packet::{ChecksumUpdate, Family, Header, PacketMut, Unwritable};
@@ -17,23 +17,69 @@ pub fn rewrite<P: PacketMut>(
     to: &FlowValue,
     take_hop: bool,
 ) -> Result<(), Unwritable> {
-    let addresses = match header.family {
-        Family::V4 => rewrite_v4(packet, header, to, take_hop)?,
-        Family::V6 => rewrite_v6(packet, header, to, take_hop)?,
-    };
+    let addresses = rewrite_l3(packet, header, [&to.source, &to.destination], take_hop)?;
     rewrite_l4(packet, header, to, addresses)
 }
 
-/// Rewrites the IPv4 header and returns the difference that its addresses make to an L4 checksum.
+/// Lets an ICMP error, whose header is `outer`, go the way of `to`, coming from `source`. What became of its quote
+/// changes its checksum by `quoted`, see [`rewrite_quote`].
+///
+/// # Errors
+/// As [`rewrite`].
+#[inline(never)]
+pub fn rewrite_error<P: PacketMut>(
+    packet: &mut P,
+    outer: &Header,
+    source: &Address,
+    to: &FlowValue,
+    quoted: u32,
+) -> Result<(), Unwritable> {
+    let take_hop = to.flags.contains(FlowFlags::REDIRECT);
+    let addresses = rewrite_l3(packet, outer, [source, &to.destination], take_hop)?;
+    let offset = outer.l4_offset + 2;
+    let ipv6 = outer.family == Family::V6;
+    if ipv6 {
+        packet.update_checksum(&ChecksumUpdate {
+            offset,
+            difference: addresses,
+            pseudo_header: true,
+            udp: false,
+            ipv6,
+        })?;
+    }
+    packet.update_checksum(&ChecksumUpdate {
+        offset,
+        difference: quoted,
+        pseudo_header: false,
+        udp: false,
+        ipv6,
+    })
+}
+
+/// Writes source and destination into the IP header and returns the difference that they make to an L4
+/// checksum.
+#[inline(always)]
+fn rewrite_l3<P: PacketMut>(
+    packet: &mut P,
+    header: &Header,
+    ends: [&Address; 2],
+    take_hop: bool,
+) -> Result<u32, Unwritable> {
+    match header.family {
+        Family::V4 => rewrite_v4(packet, header, ends, take_hop),
+        Family::V6 => rewrite_v6(packet, header, ends, take_hop),
+    }
+}
+
 #[inline(always)]
 fn rewrite_v4<P: PacketMut>(
     packet: &mut P,
     header: &Header,
-    to: &FlowValue,
+    [source, destination]: [&Address; 2],
     take_hop: bool,
 ) -> Result<u32, Unwritable> {
     let old = [header.tuple.source.ipv4_be(), header.tuple.destination.ipv4_be()];
-    let new = [to.source.ipv4_be(), to.destination.ipv4_be()];
+    let new = [source.ipv4_be(), destination.ipv4_be()];
     let addresses = checksum::differences(old, new);
     let mut whole = addresses;
     if take_hop {
@@ -47,24 +93,34 @@ fn rewrite_v4<P: PacketMut>(
     Ok(addresses)
 }
 
-/// As [`rewrite_v4`]; IPv6 has no header checksum.
+/// IPv6 has no header checksum.
 #[inline(always)]
 fn rewrite_v6<P: PacketMut>(
     packet: &mut P,
     header: &Header,
-    to: &FlowValue,
+    [source, destination]: [&Address; 2],
     take_hop: bool,
 ) -> Result<u32, Unwritable> {
     if take_hop {
         packet.store(header.l3_offset + 7, &header.hop_limit.wrapping_sub(1))?;
     }
-    let [source, destination] = [to.source.words_be(), to.destination.words_be()];
+    let [source, destination] = [source.words_be(), destination.words_be()];
     packet.store(header.l3_offset + 8, &source)?;
     packet.store(header.l3_offset + 24, &destination)?;
     Ok(checksum::add(
         checksum::differences(header.tuple.source.words_be(), source),
         checksum::differences(header.tuple.destination.words_be(), destination),
     ))
+}
+
+/// Where a protocol's checksum lies in its header.
+#[inline(always)]
+const fn checksum_at(protocol: Protocol) -> u32 {
+    match protocol {
+        Protocol::TCP => 16,
+        Protocol::UDP => 6,
+        _ => 2,
+    }
 }
 
 /// Rewrites ports (or the ICMP identifier) and the L4 checksum.
@@ -77,12 +133,7 @@ fn rewrite_l4<P: PacketMut>(
 ) -> Result<(), Unwritable> {
     let ipv6 = header.family == Family::V6;
     let udp = header.tuple.protocol == Protocol::UDP;
-    let offset = header.l4_offset
-        + match header.tuple.protocol {
-            Protocol::TCP => 16,
-            Protocol::UDP => 6,
-            _ => 2,
-        };
+    let offset = header.l4_offset + checksum_at(header.tuple.protocol);
     // ICMP for IPv4 is the only one whose checksum leaves the addresses out.
     if header.tuple.protocol != Protocol::ICMP {
         packet.update_checksum(&ChecksumUpdate {
@@ -98,20 +149,92 @@ fn rewrite_l4<P: PacketMut>(
     if old == new {
         return Ok(());
     }
-    let difference = checksum::difference(old, new);
     packet.update_checksum(&ChecksumUpdate {
         offset,
-        difference,
+        difference: checksum::difference(old, new),
         pseudo_header: false,
         udp,
         ipv6,
     })?;
+    store_ports(packet, header, to.source_port, to.destination_port)
+}
+
+/// Writes ports, or the identifier of an ICMP echo.
+#[inline(always)]
+fn store_ports<P: PacketMut>(
+    packet: &mut P,
+    header: &Header,
+    source: PortBe,
+    destination: PortBe,
+) -> Result<(), Unwritable> {
     if header.is_icmp() {
         // One of the two is the identifier, the other is zero.
-        let identifier = to.source_port.to_be() | to.destination_port.to_be();
+        let identifier = source.to_be() | destination.to_be();
         return packet.store(header.l4_offset + 4, &identifier);
     }
-    packet.store(header.l4_offset, &new)
+    packet.store(header.l4_offset, &pair(source, destination))
+}
+
+/// Gives the packet that an ICMP error quotes the tuple of `to` reversed: then it is the packet that the receiver
+/// of the error sent. `quote` is the quoted header, its tuple reversed. Leaves in `whole` the difference that all
+/// of this makes to the error's checksum, changes of the quote's own checksums included.
+///
+/// # Errors
+/// As [`rewrite`].
+#[inline(never)]
+pub fn rewrite_quote<P: PacketMut>(
+    packet: &mut P,
+    quote: &Header,
+    to: &FlowValue,
+    whole: &mut u32,
+) -> Result<(), Unwritable> {
+    let key = &quote.tuple;
+    let addresses = checksum::add(
+        checksum::differences(key.destination.words_be(), to.destination.words_be()),
+        checksum::differences(key.source.words_be(), to.source.words_be()),
+    );
+    *whole = addresses;
+    match quote.family {
+        Family::V4 => {
+            let change = renew(packet, quote.l3_offset + 10, addresses, false)?;
+            *whole = checksum::add(*whole, change);
+            packet.store(
+                quote.l3_offset + 12,
+                &[to.destination.ipv4_be(), to.source.ipv4_be()],
+            )?;
+        }
+        Family::V6 => {
+            packet.store(quote.l3_offset + 8, &to.destination.words_be())?;
+            packet.store(quote.l3_offset + 24, &to.source.words_be())?;
+        }
+    }
+    let ports = checksum::difference(
+        pair(key.destination_port, key.source_port),
+        pair(to.destination_port, to.source_port),
+    );
+    *whole = checksum::add(*whole, ports);
+    let offset = quote.l4_offset + checksum_at(key.protocol);
+    // Of TCP a quote may hold no more than ports and sequence number.
+    if offset + 2 <= quote.end {
+        let covered = if key.protocol == Protocol::ICMP {
+            ports
+        } else {
+            checksum::add(addresses, ports)
+        };
+        let change = renew(packet, offset, covered, key.protocol == Protocol::UDP)?;
+        *whole = checksum::add(*whole, change);
+    }
+    store_ports(packet, quote, to.destination_port, to.source_port)
+}
+
+/// Updates a checksum inside of a quote, which no hardware will touch, and returns the difference that its own
+/// change makes.
+#[inline(always)]
+fn renew<P: PacketMut>(packet: &mut P, offset: u32, difference: u32, udp: bool) -> Result<u32, Unwritable> {
+    let old = packet.load::<u16>(offset).ok_or(Unwritable)?;
+    let new = checksum::update_field(old, difference, udp);
+    packet.store(offset, &new)?;
+    Ok(checksum::difference(u32::from(old), u32::from(new)))
 }
 
 /// Two ports as the first word of a header.
