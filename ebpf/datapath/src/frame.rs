@@ -160,6 +160,60 @@ impl Frame {
         self.bytes[L3 + 4..L3 + 6].copy_from_slice(&length.to_be_bytes());
     }
 
+    /// Puts options of these bytes, a multiple of four, at the end of the IPv4 header.
+    pub fn insert_options(&mut self, options: &[u8]) {
+        let at = L3 + 20;
+        self.bytes.splice(at..at, options.iter().copied());
+        self.bytes[L3] += u8::try_from(options.len() / 4).unwrap();
+        let length = u16::try_from(self.bytes.len() - L3).unwrap();
+        self.bytes[L3 + 2..L3 + 4].copy_from_slice(&length.to_be_bytes());
+        self.set_checksums();
+    }
+
+    /// Makes an ICMP echo request a reply.
+    pub fn set_echo_reply(&mut self) {
+        let at = self.known_l4().l4_offset as usize;
+        self.bytes[at] = if self.family() == Family::V4 { 0 } else { 129 };
+        self.set_checksums();
+    }
+
+    /// Writes the MTU that an ICMP error "too big" reports.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        let at = self.known_l4().l4_offset as usize + 6;
+        self.bytes[at..at + 2].copy_from_slice(&mtu.to_be_bytes());
+        self.set_checksums();
+    }
+
+    /// The fragment of this packet that holds these bytes of its L4 content (in multiples of eight but at the
+    /// end), without extension headers and options.
+    pub fn fragment(&self, identification: u16, range: core::ops::Range<usize>) -> Self {
+        let at = self.known_l4().l4_offset as usize;
+        let (end, start) = (self.end().min(at + range.end), at + range.start);
+        let more = u16::from(end < self.end());
+        let part = &self.bytes[start..end];
+        let offset = u16::try_from(range.start).unwrap();
+        let mut bytes = self.bytes[..at].to_vec();
+        match self.family() {
+            Family::V4 => {
+                bytes[L3 + 2..L3 + 4].copy_from_slice(&u16::try_from(20 + part.len()).unwrap().to_be_bytes());
+                bytes[L3 + 4..L3 + 6].copy_from_slice(&identification.to_be_bytes());
+                bytes[L3 + 6..L3 + 8].copy_from_slice(&(more << 13 | offset >> 3).to_be_bytes());
+                bytes[L3 + 10..L3 + 12].fill(0);
+                let sum = checksum_of(&[&bytes[L3..]]);
+                bytes[L3 + 10..L3 + 12].copy_from_slice(&sum.to_ne_bytes());
+            }
+            Family::V6 => {
+                bytes[L3 + 4..L3 + 6].copy_from_slice(&u16::try_from(8 + part.len()).unwrap().to_be_bytes());
+                let next = std::mem::replace(&mut bytes[L3 + 6], 44);
+                bytes.extend([next, 0]);
+                bytes.extend((offset | more).to_be_bytes());
+                bytes.extend(u32::from(identification).to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(part);
+        Self { bytes }
+    }
+
     /// Appends bytes that no header counts, as short frames have on a wire.
     pub fn pad(&mut self, length: usize) {
         self.bytes.resize(self.bytes.len() + length, 0);
@@ -191,6 +245,11 @@ impl Frame {
         if self.family() == Family::V4 {
             self.bytes[L3 + 10..L3 + 12].fill(0);
         }
+        self.clear_l4_checksum();
+    }
+
+    /// Writes zeroes for the L4 checksum: for UDP over IPv4, "none".
+    pub fn clear_l4_checksum(&mut self) {
         let at = self.l4_checksum_at();
         self.bytes[at..at + 2].fill(0);
     }
@@ -243,7 +302,7 @@ impl Frame {
         let at = self.l4_checksum_at();
         self.bytes[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
         if self.family() == Family::V4 {
-            let sum = checksum_of(&[&self.bytes[L3..L3 + 20]]);
+            let sum = checksum_of(&[&self.bytes[L3..header.l4_offset as usize]]);
             self.bytes[L3 + 10..L3 + 12].copy_from_slice(&sum.to_ne_bytes());
         }
     }

@@ -4,6 +4,8 @@ mod counts;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod lan;
 #[cfg(test)]
 mod machine;
@@ -15,8 +17,6 @@ mod measure;
 mod node;
 #[cfg(test)]
 mod nodeport;
-#[cfg(test)]
-mod packets;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
