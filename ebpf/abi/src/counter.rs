@@ -41,7 +41,7 @@ counters! {
     /// A packet to a frontend without a backend was left to the node, which refuses it.
     PacketNoBackend = 18, "packet_no_backend";
     /// Dropped: externalTrafficPolicy Local without a local backend, or no backend behind an address that is
-    /// not the node's.
+    /// not the node's and the packet could not be answered.
     DropNoBackend = 19, "drop_no_backend";
     /// Dropped: a service address that packets may not use, or one that is no frontend.
     DropNoService = 20, "drop_no_service";
@@ -53,11 +53,11 @@ counters! {
     DropBackendDead = 23, "drop_backend_dead";
     /// Dropped: no route to the remote backend or client.
     DropNoRoute = 24, "drop_no_route";
-    /// Dropped: the hop limit ran out on this node.
+    /// Dropped without an answer: the hop limit ran out on this node.
     DropHopLimit = 25, "drop_hop_limit";
     /// Dropped: the packet could not be rewritten.
     DropRewrite = 26, "drop_rewrite";
-    /// A fragment that has no ports was left alone.
+    /// A fragment whose first one was not seen was left alone.
     PacketFragment = 27, "packet_fragment";
     /// A malformed header was left to the node.
     PacketMalformed = 28, "packet_malformed";
@@ -69,9 +69,10 @@ counters! {
     PacketFlowRestored = 31, "packet_flow_restored";
     /// A TCP packet of no known connection to a node port was left to the node, which resets it.
     PacketStray = 32, "packet_stray";
-    /// Dropped: a TCP packet of no known connection to a service address that is not the node's.
+    /// Dropped without an answer: a TCP packet of no known connection to a service address that is not the
+    /// node's.
     DropStray = 33, "drop_stray";
-    /// Dropped: too large for the way to the remote backend or client.
+    /// Dropped without an answer: too large for the way to the remote backend or client.
     DropTooBig = 34, "drop_too_big";
     /// A packet from a device with an end that no wire leads to (loopback, multicast, the node itself as
     /// source) was left to the node.
@@ -80,6 +81,16 @@ counters! {
     DropFlowConflict = 36, "drop_flow_conflict";
     /// An ICMP error about a packet of a translated flow was translated.
     PacketError = 40, "packet_error";
+    /// A fragment followed its first one.
+    PacketFragmentFollowed = 41, "packet_fragment_followed";
+    /// A TCP packet that has no connection or backend was answered with RST: to an address that is not the node's.
+    PacketReset = 42, "packet_reset";
+    /// A datagram that has no backend was answered with "port unreachable": to an address that is not the node's.
+    PacketUnreachable = 43, "packet_unreachable";
+    /// A packet too large for the way to the remote backend or client was answered with "too big".
+    PacketTooBig = 44, "packet_too_big";
+    /// A packet whose hop limit ran out on this node was answered with "time exceeded".
+    PacketHopLimit = 45, "packet_hop_limit";
 }
 
 /// Elements of COUNTERS: room for counters to come without a change of layout.

@@ -15,8 +15,10 @@ pub mod address;
 pub mod config;
 pub mod counter;
 pub mod flow;
+pub mod fragment;
 pub mod maps;
 pub mod plain;
+pub mod report;
 pub mod service;
 pub mod socket;
 pub mod stats;
@@ -25,8 +27,10 @@ pub use address::{Address, PortBe, Protocol};
 pub use config::{NodeConfig, PodRange, PrefixKey};
 pub use counter::Counter;
 pub use flow::{FlowFlags, FlowKey, FlowValue, Hook};
+pub use fragment::{FragmentKey, FragmentValue};
 pub use maps::{LAYOUT_FINGERPRINT, MapKind, MapSpec};
 pub use plain::{Plain, Scribe};
+pub use report::ReportBudget;
 pub use service::{
     BackendFlags, BackendId, BackendValue, FrontendFlags, FrontendKey, FrontendValue, Scope, ServiceFlags,
     ServiceId, ServiceValue,

@@ -3,7 +3,9 @@
 use crate::config::{NodeConfig, PodRange, PrefixKey};
 use crate::counter::COUNTER_SLOTS;
 use crate::flow::{FlowKey, FlowValue};
+use crate::fragment::{FragmentKey, FragmentValue};
 use crate::plain::{HASH_START, Plain, Scribe, mix, mix_text};
+use crate::report::ReportBudget;
 use crate::service::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceValue};
 use crate::socket::{SocketKey, SocketValue};
 use crate::stats::{ServiceName, ServiceSerial, ServiceStats};
@@ -129,6 +131,11 @@ pub const SOCKET_CHOICE: MapSpec =
     MapSpec::of::<SocketKey, SocketValue>("SOCKET_CHOICE", MapKind::LruHash, 65_536);
 /// Translated flows of packets.
 pub const FLOWS: MapSpec = MapSpec::of::<FlowKey, FlowValue>("FLOWS", MapKind::LruHash, 262_144);
+/// Packet → the ports that its first fragment had.
+pub const FRAGMENTS: MapSpec =
+    MapSpec::of::<FragmentKey, FragmentValue>("FRAGMENTS", MapKind::LruHash, 16_384);
+/// One [`ReportBudget`].
+pub const REPORTS: MapSpec = MapSpec::of::<u32, ReportBudget>("REPORTS", MapKind::Array, 1);
 /// One [`NodeConfig`].
 pub const CONFIG: MapSpec = MapSpec::of::<u32, NodeConfig>("CONFIG", MapKind::Array, 1);
 /// [`crate::Counter`] → count, per CPU.
@@ -137,7 +144,7 @@ pub const COUNTERS: MapSpec = MapSpec::of::<u32, u64>("COUNTERS", MapKind::PerCp
 pub const LAYOUT: MapSpec = MapSpec::of::<u32, u64>("LAYOUT", MapKind::Array, 1);
 
 /// Every map, in the order they are created. [`LAYOUT`] comes last: it says that the others are whole.
-pub const ALL: [&MapSpec; 15] = [
+pub const ALL: [&MapSpec; 17] = [
     &FRONTENDS,
     &SERVICES,
     &SLOTS,
@@ -150,6 +157,8 @@ pub const ALL: [&MapSpec; 15] = [
     &SOCKET_REVERSE,
     &SOCKET_CHOICE,
     &FLOWS,
+    &FRAGMENTS,
+    &REPORTS,
     &CONFIG,
     &COUNTERS,
     &LAYOUT,

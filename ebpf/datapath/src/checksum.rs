@@ -4,10 +4,12 @@
 
 /// One's complement addition of 32-bit words (end-around carry).
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the halves")]
 pub const fn add(a: u32, b: u32) -> u32 {
-    let (sum, carry) = a.overflowing_add(b);
-    // After a carry the sum is at most 2^32 - 2: this cannot overflow.
-    sum + carry as u32
+    // Without a branch, each of which an eBPF verifier follows both ways. After a carry the lower half is at most
+    // 2^32 - 2: this cannot overflow.
+    let sum = a as u64 + b as u64;
+    (sum as u32).wrapping_add((sum >> 32) as u32)
 }
 
 /// The difference that replacing `old` by `new` makes to a checksum's sum.
@@ -23,6 +25,18 @@ pub fn differences<const N: usize>(old: [u32; N], new: [u32; N]) -> u32 {
     let mut index = 0;
     while index < N {
         sum = add(sum, difference(old[index], new[index]));
+        index += 1;
+    }
+    sum
+}
+
+/// The sum of words.
+#[inline(always)]
+pub fn sum<const N: usize>(words: &[u32; N]) -> u32 {
+    let mut sum = 0;
+    let mut index = 0;
+    while index < N {
+        sum = add(sum, words[index]);
         index += 1;
     }
     sum

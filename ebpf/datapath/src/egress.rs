@@ -6,9 +6,8 @@ use skep_abi::{Counter, FlowFlags, FlowValue, Hook, PodRange, PortBe, Protocol};
 use crate::Verdict;
 use crate::account;
 use crate::flow::{self, Opened, PortPolicy, Resumption};
-use crate::icmp;
-use crate::ingress::{bypass, leave_alone, node_address};
-use crate::packet::{self, Family, Header, PacketMut, Parsed};
+use crate::ingress::{bypass, identify, node_address};
+use crate::packet::{self, Family, Header, PacketMut};
 use crate::rewrite;
 use crate::tables::PacketWorld;
 
@@ -21,11 +20,10 @@ pub fn egress<W: PacketWorld, P: PacketMut>(
     l3_offset: u32,
 ) -> Verdict {
     let mut header = Header::empty(family, l3_offset, Hook::EGRESS);
-    match packet::parse(packet, &mut header) {
-        Parsed::Known => direct(world, packet, &header),
-        Parsed::Error => icmp::translate(world, packet, &header),
-        other => leave_alone(world, &header, other),
+    if let Err(verdict) = identify(world, packet, &mut header) {
+        return verdict;
     }
+    direct(world, packet, &header)
 }
 
 /// Handles a packet whose tuple is known. A function of its own for the sake of the eBPF stack.
@@ -72,6 +70,7 @@ fn masquerade<W: PacketWorld>(
     // Sockets never send to a service address; what still does would be routed in circles.
     let passed = bypass(world, &key.destination);
     if passed != Verdict::Pass
+        || header.later_fragment
         || !world.pod_range(&key.source).contains(PodRange::NODE)
         || world.keeps_source(&key.destination)
     {

@@ -1,16 +1,17 @@
 //! The traits over plain memory, for the tests of this crate.
 
 use skep_abi::{
-    Address, BackendFlags, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FrontendFlags,
-    FrontendKey, FrontendValue, NodeConfig, PodRange, PortBe, Protocol, Scope, ServiceFlags, ServiceId,
-    ServiceSerial, ServiceValue, SocketKey, SocketValue,
+    Address, BackendFlags, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FragmentKey,
+    FragmentValue, FrontendFlags, FrontendKey, FrontendValue, NodeConfig, PodRange, PortBe, Protocol,
+    ReportBudget, Scope, ServiceFlags, ServiceId, ServiceSerial, ServiceValue, SocketKey, SocketValue,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::account::Event;
-use crate::tables::{FlowTable, Inserted, PacketWorld, ServiceTables, SocketTables};
+use crate::answer::{self, Refusal};
+use crate::tables::{FlowTable, FragmentTable, Inserted, PacketWorld, ServiceTables, SocketTables};
 
 pub(crate) fn address(text: &str) -> Address {
     text.parse::<IpAddr>().unwrap().into()
@@ -31,14 +32,17 @@ pub(crate) struct World {
     pub(crate) choices: RefCell<HashMap<SocketKey, SocketValue>>,
     pub(crate) reverses: RefCell<HashMap<SocketKey, SocketValue>>,
     pub(crate) flows: RefCell<HashMap<FlowKey, FlowValue>>,
+    pub(crate) fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
     pub(crate) counts: RefCell<BTreeMap<Counter, u32>>,
     /// What was counted of services, in its order.
     pub(crate) events: RefCell<Vec<(ServiceSerial, Event)>>,
     pub(crate) forwards: RefCell<Vec<(Address, Address)>>,
     pub(crate) config: NodeConfig,
     pub(crate) in_node_network: bool,
-    /// Why nothing can be sent on.
-    pub(crate) no_way: Option<Counter>,
+    /// Why nothing can be sent on: at all, or to this address.
+    pub(crate) no_way: Option<Refusal>,
+    pub(crate) no_way_to: Option<Address>,
+    pub(crate) reports: RefCell<ReportBudget>,
     /// Flow entries that find no room any more.
     pub(crate) flow_limit: Option<usize>,
     /// What another CPU inserts just before the next insertion.
@@ -257,6 +261,16 @@ impl FlowTable for World {
     }
 }
 
+impl FragmentTable for World {
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) {
+        self.fragments.borrow_mut().insert(*key, *value);
+    }
+}
+
 impl PacketWorld for World {
     fn config(&self) -> Option<&NodeConfig> {
         Some(&self.config)
@@ -285,8 +299,13 @@ impl PacketWorld for World {
         self.clock_s.get()
     }
 
-    fn forward(&self, source: &Address, destination: &Address) -> Result<(), Counter> {
+    fn may_report(&self) -> bool {
+        answer::take(&mut self.reports.borrow_mut(), self.clock_s.get())
+    }
+
+    fn forward(&self, source: &Address, destination: &Address) -> Result<(), Refusal> {
         self.forwards.borrow_mut().push((*source, *destination));
-        self.no_way.map_or(Ok(()), Err)
+        let here = self.no_way_to.is_none_or(|to| to == *destination);
+        self.no_way.filter(|_| here).map_or(Ok(()), Err)
     }
 }

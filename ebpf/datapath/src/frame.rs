@@ -177,6 +177,15 @@ impl Frame {
         self.set_checksums();
     }
 
+    /// Gives a TCP segment these numbers, and no window.
+    pub fn set_tcp_answer(&mut self, sequence: u32, acknowledged: u32) {
+        let at = self.known_l4().l4_offset as usize;
+        self.bytes[at + 4..at + 8].copy_from_slice(&sequence.to_be_bytes());
+        self.bytes[at + 8..at + 12].copy_from_slice(&acknowledged.to_be_bytes());
+        self.bytes[at + 14..at + 16].fill(0);
+        self.set_checksums();
+    }
+
     /// Writes the MTU that an ICMP error "too big" reports.
     pub fn set_mtu(&mut self, mtu: u16) {
         let at = self.known_l4().l4_offset as usize + 6;
@@ -352,6 +361,11 @@ impl PacketMut for Frame {
             .get_mut(range)
             .ok_or(Unwritable)?
             .copy_from_slice(value.as_bytes());
+        Ok(())
+    }
+
+    fn resize(&mut self, length: u32) -> Result<(), Unwritable> {
+        self.bytes.resize(length as usize, 0);
         Ok(())
     }
 

@@ -27,8 +27,9 @@ pub fn translate<W: PacketWorld, P: PacketMut>(world: &W, packet: &mut P, outer:
     let Some(value) = world.flow(&quote.tuple) else {
         return bypass(world, &outer.tuple.destination);
     };
-    if let Err(counter) = find_way(world, outer, &value) {
-        return Verdict::Drop(counter);
+    // An error is never answered with an error.
+    if let Err(refusal) = find_way(world, outer, &value) {
+        return Verdict::Drop(refusal.counter);
     }
     // A way that hides where packets come from hides who reports about them as well: a client is not to see what
     // is behind a service, nor the world a pod.

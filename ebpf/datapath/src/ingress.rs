@@ -11,7 +11,9 @@ use skep_abi::{
 
 use crate::Verdict;
 use crate::account::{self, Event};
+use crate::answer::{self, Answer, Refusal};
 use crate::flow::{self, Opened, PortPolicy, Resumption};
+use crate::fragment;
 use crate::icmp;
 use crate::lookup::{self, Lookup};
 use crate::packet::{self, Family, Header, PacketMut, Parsed};
@@ -28,45 +30,74 @@ pub fn ingress<W: PacketWorld, P: PacketMut>(
     l3_offset: u32,
 ) -> Verdict {
     let mut header = Header::empty(family, l3_offset, Hook::INGRESS);
-    match packet::parse(packet, &mut header) {
-        Parsed::Known => direct(world, packet, &header),
-        Parsed::Error => icmp::translate(world, packet, &header),
-        other => leave_alone(world, &header, other),
+    if let Err(verdict) = identify(world, packet, &mut header) {
+        return verdict;
+    }
+    let mut refusal = Refusal::from(Counter::DropRewrite);
+    match direct(world, packet, &header, &mut refusal) {
+        Some(verdict) => verdict,
+        None => answer::answer(world, packet, &header, &refusal),
     }
 }
 
-/// Handles a packet whose tuple is known. A function of its own for the sake of the eBPF stack.
+/// Fills in the header of a packet, with the tuple that its flow is known by.
+///
+/// # Errors
+/// What becomes of a packet that has none.
+#[inline(always)]
+pub(crate) fn identify<W: PacketWorld, P: PacketMut>(
+    world: &W,
+    packet: &mut P,
+    header: &mut Header,
+) -> Result<(), Verdict> {
+    match packet::parse(packet, header) {
+        Parsed::Known => return Ok(()),
+        Parsed::FirstFragment => {
+            fragment::remember(world, header);
+            return Ok(());
+        }
+        Parsed::LaterFragment => return fragment::recall(world, header),
+        Parsed::Error => return Err(icmp::translate(world, packet, header)),
+        Parsed::Malformed => world.count(Counter::PacketMalformed),
+        Parsed::Foreign => {}
+    }
+    Err(bypass(world, &header.tuple.destination))
+}
+
+/// Handles a packet whose tuple is known; `None` when it goes no further, because of `refusal`. A function of its own
+/// for the sake of the eBPF stack.
 #[inline(never)]
-fn direct<W: PacketWorld, P: PacketMut>(world: &W, packet: &mut P, header: &Header) -> Verdict {
+fn direct<W: PacketWorld, P: PacketMut>(
+    world: &W,
+    packet: &mut P,
+    header: &Header,
+    refusal: &mut Refusal,
+) -> Option<Verdict> {
     let now_s = world.now_s();
     if let Some(value) = world.flow(&header.tuple) {
         match flow::resume(world, header, &value, now_s) {
             Resumption::Continue => {
                 return match find_way(world, header, &value) {
-                    Ok(()) => deliver(world, packet, header, &value),
-                    Err(counter) => Verdict::Drop(counter),
+                    Ok(()) => Some(deliver(world, packet, header, &value)),
+                    Err(reason) => {
+                        *refusal = reason;
+                        None
+                    }
                 };
             }
-            Resumption::Drop(counter) => return Verdict::Drop(counter),
+            Resumption::Drop(counter) => return Some(Verdict::Drop(counter)),
             Resumption::Reopen => {}
         }
     }
     let mut value = FlowValue::default();
     match open(world, header, now_s, &mut value) {
-        Ok(()) => deliver(world, packet, header, &value),
-        Err(verdict) => verdict,
+        Ok(()) => Some(deliver(world, packet, header, &value)),
+        Err(Ending::Verdict(verdict)) => Some(verdict),
+        Err(Ending::Refusal(reason)) => {
+            *refusal = reason;
+            None
+        }
     }
-}
-
-/// Counts what cannot be looked up.
-#[inline(always)]
-pub(crate) fn leave_alone<W: ServiceTables>(world: &W, header: &Header, parsed: Parsed) -> Verdict {
-    match parsed {
-        Parsed::Fragment => world.count(Counter::PacketFragment),
-        Parsed::Malformed => world.count(Counter::PacketMalformed),
-        Parsed::Foreign | Parsed::Error | Parsed::Known => {}
-    }
-    bypass(world, &header.tuple.destination)
 }
 
 /// What is no service's passes, unless it goes where only services are.
@@ -81,12 +112,12 @@ pub(crate) fn bypass<W: ServiceTables>(world: &W, destination: &Address) -> Verd
 
 /// For a packet that is to be sent on from here: whether it can be, before anything is spent on it.
 #[inline(always)]
-pub(crate) fn find_way<W: PacketWorld>(world: &W, header: &Header, value: &FlowValue) -> Result<(), Counter> {
+pub(crate) fn find_way<W: PacketWorld>(world: &W, header: &Header, value: &FlowValue) -> Result<(), Refusal> {
     if !value.flags.contains(FlowFlags::REDIRECT) {
         return Ok(());
     }
     if header.hop_limit <= 1 {
-        return Err(Counter::DropHopLimit);
+        return Err(Refusal::told(Counter::DropHopLimit, Answer::HopLimit));
     }
     world.forward(&value.source, &value.destination)
 }
@@ -108,29 +139,38 @@ fn deliver<W: PacketWorld, P: PacketMut>(
     }
 }
 
+/// What becomes of a packet that opens no flow.
+enum Ending {
+    Verdict(Verdict),
+    Refusal(Refusal),
+}
+
+impl From<Counter> for Ending {
+    #[inline(always)]
+    fn from(counter: Counter) -> Self {
+        Self::Verdict(Verdict::Drop(counter))
+    }
+}
+
 /// Opens a flow to a backend, if the packet is addressed to a frontend, and writes it to `value`.
 #[inline(always)]
-fn open<W: PacketWorld>(
-    world: &W,
-    header: &Header,
-    now_s: u32,
-    value: &mut FlowValue,
-) -> Result<(), Verdict> {
+fn open<W: PacketWorld>(world: &W, header: &Header, now_s: u32, value: &mut FlowValue) -> Result<(), Ending> {
     let key = &header.tuple;
     let Some(config) = world.config() else {
-        return Err(Verdict::Drop(Counter::DropNoNodeAddress));
+        return Err(Counter::DropNoNodeAddress.into());
     };
-    if header.is_icmp() {
-        return Err(bypass(world, &key.destination));
+    // What the first fragment did not open the others do not open either.
+    if header.is_icmp() || header.later_fragment {
+        return Err(Ending::Verdict(bypass(world, &key.destination)));
     }
     if is_martian(config, key) {
         world.count(Counter::PacketMartian);
-        return Err(bypass(world, &key.destination));
+        return Err(Ending::Verdict(bypass(world, &key.destination)));
     }
     let frontend = match lookup::for_packet(world, key) {
         Lookup::Frontend(frontend) if !frontend.flags.contains(FrontendFlags::CLUSTER_IP) => frontend,
-        Lookup::Foreign => return Err(Verdict::Pass),
-        _ => return Err(Verdict::Drop(Counter::DropNoService)),
+        Lookup::Foreign => return Err(Ending::Verdict(Verdict::Pass)),
+        _ => return Err(Counter::DropNoService.into()),
     };
     if key.protocol == Protocol::TCP && !header.is_tcp_opening() {
         return Err(refuse(world, &frontend, Counter::PacketStray, Counter::DropStray));
@@ -139,7 +179,7 @@ fn open<W: PacketWorld>(
     value.serial = account::serial(world, frontend.service);
     match select::choose(world, frontend.service) {
         Choice::Backend(id, backend) => {
-            open_to(world, config, header, id, backend, value).map_err(Verdict::Drop)
+            open_to(world, config, header, id, backend, value).map_err(Ending::Refusal)
         }
         Choice::NoBackend => {
             world.account(value.serial, Event::FlowRefused);
@@ -150,20 +190,23 @@ fn open<W: PacketWorld>(
                 Counter::DropNoBackend,
             ))
         }
-        Choice::Hole => Err(Verdict::Drop(Counter::DropTableHole)),
+        Choice::Hole => Err(Counter::DropTableHole.into()),
     }
 }
 
-/// Leaves the packet to the node, which answers with RST or port unreachable, unless the address is not the
-/// node's own or the service wants silence.
+/// Leaves the packet to the node, which answers with RST or port unreachable; when the address is not the node's
+/// own it is answered here. A service with externalTrafficPolicy Local wants silence.
 #[inline(always)]
-fn refuse<W: ServiceTables>(world: &W, frontend: &FrontendValue, pass: Counter, drop: Counter) -> Verdict {
+fn refuse<W: ServiceTables>(world: &W, frontend: &FrontendValue, pass: Counter, drop: Counter) -> Ending {
     let flags = frontend.flags;
-    if flags.contains(FrontendFlags::NODE_PORT) && !flags.contains(FrontendFlags::LOCAL_ONLY) {
-        world.count(pass);
-        return Verdict::Pass;
+    if flags.contains(FrontendFlags::LOCAL_ONLY) {
+        return drop.into();
     }
-    Verdict::Drop(drop)
+    if flags.contains(FrontendFlags::NODE_PORT) {
+        world.count(pass);
+        return Ending::Verdict(Verdict::Pass);
+    }
+    Ending::Refusal(Refusal::told(drop, Answer::Refused))
 }
 
 /// Whether a packet that came by a wire is not to be believed: one to the node's loopback, or from where no
@@ -190,7 +233,7 @@ fn open_to<W: PacketWorld>(
     id: BackendId,
     backend: &BackendValue,
     value: &mut FlowValue,
-) -> Result<(), Counter> {
+) -> Result<(), Refusal> {
     let key = &header.tuple;
     value.flags = FlowFlags::FORWARD.with(FlowFlags::SERVICE);
     let local = is_local(world, backend);
@@ -201,7 +244,7 @@ fn open_to<W: PacketWorld>(
         value.source = *node_address(config, &backend.address);
         value.flags = value.flags.with(FlowFlags::REDIRECT);
         if value.source.is_unspecified() {
-            return Err(Counter::DropNoNodeAddress);
+            return Err(Counter::DropNoNodeAddress.into());
         }
     }
     value.destination = backend.address;

@@ -10,9 +10,11 @@
 #![warn(missing_docs)]
 
 pub mod account;
+pub mod answer;
 pub mod checksum;
 pub mod egress;
 pub mod flow;
+pub mod fragment;
 #[cfg(any(test, feature = "frames"))]
 pub mod frame;
 pub mod icmp;
@@ -29,7 +31,7 @@ pub mod tables;
 mod fake;
 
 pub use packet::{Bytes, Family, Header, PacketMut, Parsed};
-pub use tables::{FlowTable, PacketWorld, ServiceTables, SocketTables};
+pub use tables::{FlowTable, FragmentTable, PacketWorld, ServiceTables, SocketTables};
 
 use skep_abi::Counter;
 
@@ -42,6 +44,8 @@ pub enum Verdict {
     Translated,
     /// Rewritten and already sent on by [`PacketWorld::forward`].
     Forwarded,
+    /// Become its own answer, refused for this reason, and already sent back by [`PacketWorld::forward`].
+    Answered(Counter),
     /// Dropped, for this reason.
     Drop(Counter),
 }

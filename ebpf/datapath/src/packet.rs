@@ -40,6 +40,12 @@ pub trait PacketMut: Bytes {
     /// [`Unwritable`] beyond the end, or when memory is short.
     fn store<T: Plain>(&mut self, offset: u32, value: &T) -> Result<(), Unwritable>;
 
+    /// Cuts the packet off at `length`, or lengthens it by bytes that are to be written.
+    ///
+    /// # Errors
+    /// [`Unwritable`] when that is impossible or memory is short.
+    fn resize(&mut self, length: u32) -> Result<(), Unwritable>;
+
     /// Adds `difference` to the IPv4 header checksum at `offset`.
     ///
     /// # Errors
@@ -102,12 +108,16 @@ pub struct Header {
     pub tcp_flags: u8,
     /// Hops left, this one included.
     pub hop_limit: u8,
+    /// A fragment other than the first: there is no L4 header.
+    pub later_fragment: bool,
     /// Where the IP header starts.
     pub l3_offset: u32,
     /// Where the TCP, UDP or ICMP header starts.
     pub l4_offset: u32,
     /// Where the packet ends by its own account; what follows is padding.
     pub end: u32,
+    /// Of a fragment: which packet it is part of, as it lies there.
+    pub identification: u32,
 }
 
 /// What a packet turned out to be.
@@ -120,8 +130,11 @@ pub enum Parsed {
     Error,
     /// Another protocol: none of our business.
     Foreign,
-    /// Part of a fragmented packet.
-    Fragment,
+    /// As `Known`, and the first fragment of a packet.
+    FirstFragment,
+    /// A fragment other than the first: the header is filled in as far as that is possible without ports and,
+    /// for IPv6, protocol.
+    LaterFragment,
     /// The headers contradict themselves or end early.
     Malformed,
 }
@@ -144,9 +157,11 @@ impl Header {
             family,
             tcp_flags: 0,
             hop_limit: 0,
+            later_fragment: false,
             l3_offset,
             l4_offset: 0,
             end: 0,
+            identification: 0,
         }
     }
 
@@ -189,15 +204,17 @@ fn parse_v4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
         return Parsed::Malformed;
     };
     header.end = end;
-    // More fragments, or a fragment offset.
-    if ip[1] & u32::from_ne_bytes([0, 0, 0x3f, 0xff]) != 0 {
-        return Parsed::Fragment;
-    }
     let [hop_limit, protocol, ..] = ip[2].to_ne_bytes();
     header.l4_offset = header.l3_offset + header_length;
     header.hop_limit = hop_limit;
     header.tuple.protocol = Protocol(protocol);
-    parse_l4(bytes, header)
+    header.identification = ip[1] & u32::from_ne_bytes([0xff, 0xff, 0, 0]);
+    if ip[1] & u32::from_ne_bytes([0, 0, 0x1f, 0xff]) != 0 {
+        header.later_fragment = true;
+        return Parsed::LaterFragment;
+    }
+    let more = ip[1] & u32::from_ne_bytes([0, 0, 0x20, 0]) != 0;
+    parse_l4(bytes, header, more)
 }
 
 #[inline(always)]
@@ -221,14 +238,10 @@ fn parse_v6<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
         return Parsed::Malformed;
     };
     header.end = end;
-    match skip_extensions(bytes, next_header, header.l3_offset + 40) {
-        Ok((protocol, l4_offset)) => {
-            header.tuple.protocol = Protocol(protocol);
-            header.l4_offset = l4_offset;
-        }
-        Err(parsed) => return parsed,
+    match skip_extensions(bytes, header, next_header) {
+        Ok(more) => parse_l4(bytes, header, more),
+        Err(parsed) => parsed,
     }
-    parse_l4(bytes, header)
 }
 
 /// Where the packet ends by its own account: what follows is padding. `None` when it claims more than there
@@ -249,14 +262,15 @@ fn end_of<B: Bytes>(bytes: &B, l3_offset: u32, fixed: u32, claimed: u16) -> Opti
     }
 }
 
-/// Follows hop-by-hop, routing and destination options (RFC 8200, section 4).
+/// Follows hop-by-hop, routing, fragment and destination options headers (RFC 8200, section 4) to the L4 header,
+/// whose place and protocol it fills in. Says whether more fragments follow.
 #[inline(always)]
-fn skip_extensions<B: Bytes>(bytes: &B, first: u8, offset: u32) -> Result<(u8, u32), Parsed> {
+fn skip_extensions<B: Bytes>(bytes: &B, header: &mut Header, first: u8) -> Result<bool, Parsed> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
     const DESTINATION: u8 = 60;
-    let (mut next, mut offset) = (first, offset);
+    let (mut next, mut offset, mut more) = (first, header.l3_offset + 40, false);
     for _ in 0..=MAX_EXTENSION_HEADERS {
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION => {
@@ -267,15 +281,33 @@ fn skip_extensions<B: Bytes>(bytes: &B, first: u8, offset: u32) -> Result<(u8, u
                 next = following;
                 offset += (u32::from(length) + 1) * 8;
             }
-            FRAGMENT => return Err(Parsed::Fragment),
-            _ => return Ok((next, offset)),
+            FRAGMENT => {
+                let Some(fragment) = bytes.load::<[u32; 2]>(offset) else {
+                    return Err(Parsed::Malformed);
+                };
+                let [following, ..] = fragment[0].to_ne_bytes();
+                header.identification = fragment[1];
+                if fragment[0] & u32::from_ne_bytes([0, 0, 0xff, 0xf8]) != 0 {
+                    header.later_fragment = true;
+                    return Err(Parsed::LaterFragment);
+                }
+                more = fragment[0] & u32::from_ne_bytes([0, 0, 0, 1]) != 0;
+                next = following;
+                offset += 8;
+            }
+            _ => {
+                header.tuple.protocol = Protocol(next);
+                header.l4_offset = offset;
+                return Ok(more);
+            }
         }
     }
     Err(Parsed::Foreign)
 }
 
+/// Of a packet of which more fragments follow only the first is looked at, and an error is none of our business.
 #[inline(always)]
-fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
+fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header, more: bool) -> Parsed {
     let length = header.end.saturating_sub(header.l4_offset);
     match (header.tuple.protocol, header.family) {
         (Protocol::TCP, _) => {
@@ -297,7 +329,7 @@ fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
             set_ports(header, udp[0]);
             let [a, b, ..] = udp[1].to_ne_bytes();
             let claimed = u32::from(u16::from_be_bytes([a, b]));
-            if claimed < 8 || claimed > length {
+            if claimed < 8 || (claimed > length && !more) {
                 return Parsed::Malformed;
             }
         }
@@ -309,7 +341,7 @@ fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
                 return Parsed::Malformed;
             }
             let [kind, ..] = icmp[0].to_ne_bytes();
-            if is_error(header.family, kind) {
+            if is_error(header.family, kind) && !more {
                 return Parsed::Error;
             }
             if !set_identifier(header, icmp) {
@@ -318,7 +350,11 @@ fn parse_l4<B: Bytes>(bytes: &B, header: &mut Header) -> Parsed {
         }
         _ => return Parsed::Foreign,
     }
-    Parsed::Known
+    if more {
+        Parsed::FirstFragment
+    } else {
+        Parsed::Known
+    }
 }
 
 /// Whether a segment opens and ends a connection at once, which no TCP sends.
@@ -415,14 +451,7 @@ fn find_quoted_l4_v6<B: Bytes>(bytes: &B, header: &mut Header) -> bool {
     if version >> 4 != 6 || header.tuple.source.is_ipv4() || header.tuple.destination.is_ipv4() {
         return false;
     }
-    match skip_extensions(bytes, next_header, header.l3_offset + 40) {
-        Ok((protocol, l4_offset)) => {
-            header.tuple.protocol = Protocol(protocol);
-            header.l4_offset = l4_offset;
-            true
-        }
-        Err(_) => false,
-    }
+    skip_extensions(bytes, header, next_header).is_ok()
 }
 
 /// Takes both ports from the first word of a TCP or UDP header.

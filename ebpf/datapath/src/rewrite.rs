@@ -18,6 +18,9 @@ pub fn rewrite<P: PacketMut>(
     take_hop: bool,
 ) -> Result<(), Unwritable> {
     let addresses = rewrite_l3(packet, header, [&to.source, &to.destination], take_hop)?;
+    if header.later_fragment {
+        return Ok(());
+    }
     rewrite_l4(packet, header, to, addresses)
 }
 

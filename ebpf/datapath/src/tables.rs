@@ -3,11 +3,13 @@
 use core::ops::Deref;
 
 use skep_abi::{
-    Address, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FrontendKey, FrontendValue,
-    NodeConfig, PodRange, ServiceId, ServiceSerial, ServiceValue, SocketKey, SocketValue,
+    Address, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    FrontendKey, FrontendValue, NodeConfig, PodRange, ServiceId, ServiceSerial, ServiceValue, SocketKey,
+    SocketValue,
 };
 
 use crate::account::Event;
+use crate::answer::Refusal;
 
 /// The tables that userspace fills with Services. Absent and all-zero elements are both `None`-like; the
 /// callers check for PRESENT.
@@ -77,20 +79,30 @@ pub trait FlowTable {
     fn renew_flow(&self, key: &FlowKey, flags: FlowFlags, now_s: u32);
 }
 
+/// FRAGMENTS.
+pub trait FragmentTable {
+    /// Finds an entry.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
+    /// Writes an entry, if there is a way to.
+    fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue);
+}
+
 /// Everything a packet's way depends on.
-pub trait PacketWorld: ServiceTables + FlowTable {
+pub trait PacketWorld: ServiceTables + FlowTable + FragmentTable {
     /// CONFIG.
     fn config(&self) -> Option<&NodeConfig>;
     /// POD_RANGES: whose pods have `address`.
     fn pod_range(&self, address: &Address) -> PodRange;
     /// Whether pods reach `address` with their own source address.
     fn keeps_source(&self, address: &Address) -> bool;
+    /// Whether one more ICMP error may be sent now, see [`crate::answer::take`].
+    fn may_report(&self) -> bool;
     /// Seconds of the monotonic clock.
     fn now_s(&self) -> u32;
     /// Finds the way of the packet to `destination` by the routing table, past the node's input path. There it
     /// goes, rewritten by then, if the verdict is [`crate::Verdict::Forwarded`]; what was found last counts.
     ///
     /// # Errors
-    /// The reason to drop it.
-    fn forward(&self, source: &Address, destination: &Address) -> Result<(), Counter>;
+    /// Why there is none, for a packet as long as this one is now.
+    fn forward(&self, source: &Address, destination: &Address) -> Result<(), Refusal>;
 }

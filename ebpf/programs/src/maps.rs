@@ -8,9 +8,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap};
 use skep_abi::{
-    Address, BackendId, BackendValue, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, NodeConfig,
-    Plain, PodRange, PrefixKey, ServiceSerial, ServiceStats, ServiceValue, SocketKey, SocketValue,
-    maps as spec,
+    Address, BackendId, BackendValue, Counter, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey,
+    FrontendValue, NodeConfig, Plain, PodRange, PrefixKey, ReportBudget, ServiceSerial, ServiceStats, ServiceValue,
+    SocketKey, SocketValue, maps as spec,
 };
 use skep_datapath::account::Event;
 
@@ -43,6 +43,11 @@ pub static SOCKET_CHOICE: LruHashMap<SocketKey, SocketValue> =
     LruHashMap::pinned(spec::SOCKET_CHOICE.default_entries, 0);
 #[map]
 pub static FLOWS: LruHashMap<FlowKey, FlowValue> = LruHashMap::pinned(spec::FLOWS.default_entries, 0);
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> =
+    LruHashMap::pinned(spec::FRAGMENTS.default_entries, 0);
+#[map]
+pub static REPORTS: Array<ReportBudget> = Array::pinned(spec::REPORTS.default_entries, 0);
 #[map]
 pub static CONFIG: Array<NodeConfig> = Array::pinned(spec::CONFIG.default_entries, 0);
 #[map]

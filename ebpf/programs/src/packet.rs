@@ -6,12 +6,15 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{
     bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_loop, bpf_redirect_neigh,
-    bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
-use skep_abi::{Address, Counter, FlowFlags, FlowKey, FlowValue, NodeConfig, Plain, PodRange};
+use skep_abi::{
+    Address, Counter, FlowFlags, FlowKey, FlowValue, FragmentKey, FragmentValue, NodeConfig, Plain, PodRange,
+};
+use skep_datapath::answer::{self, Answer, Refusal};
 use skep_datapath::packet::{Bytes, ChecksumUpdate, Family, PacketMut, Unwritable};
 use skep_datapath::tables::Inserted;
-use skep_datapath::{FlowTable, PacketWorld};
+use skep_datapath::{FlowTable, FragmentTable, PacketWorld};
 
 use crate::maps;
 use crate::world::World;
@@ -86,6 +89,12 @@ impl PacketMut for Skb {
         let from = core::ptr::from_ref(value).cast();
         // SAFETY: the buffer has T's size; the helper checks the offset and makes the packet writable.
         done(unsafe { bpf_skb_store_bytes(self.0, offset, from, size_of::<T>() as u32, 0) })
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, length: u32) -> Result<(), Unwritable> {
+        // SAFETY: the helper checks the length.
+        done(unsafe { bpf_skb_change_tail(self.0, length, 0) })
     }
 
     #[inline(always)]
@@ -180,6 +189,19 @@ extern "C" fn call<S: FnMut(u32) -> bool>(round: u64, step: *mut c_void) -> i64 
     i64::from(!step(round as u32))
 }
 
+impl FragmentTable for World<Skb> {
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        maps::read(&maps::FRAGMENTS, key)
+    }
+
+    #[inline(always)]
+    fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) {
+        // A table that refuses costs the other fragments their way, no more.
+        let _refused = maps::write(&maps::FRAGMENTS, key, value, 0);
+    }
+}
+
 impl PacketWorld for World<Skb> {
     #[inline(always)]
     fn config(&self) -> Option<&NodeConfig> {
@@ -203,7 +225,17 @@ impl PacketWorld for World<Skb> {
     }
 
     #[inline(always)]
-    fn forward(&self, source: &Address, destination: &Address) -> Result<(), Counter> {
+    fn may_report(&self) -> bool {
+        let Some(budget) = maps::REPORTS.get_ptr_mut(0) else {
+            return false;
+        };
+        // SAFETY: the pointer is to a live element and was null-checked. Other CPUs count in it as well, and races
+        // among them give a few more reports away than there are: it is a limit, not an account.
+        answer::take(unsafe { &mut *budget }, self.now_s())
+    }
+
+    #[inline(always)]
+    fn forward(&self, source: &Address, destination: &Address) -> Result<(), Refusal> {
         forward(self.context, source, destination)
     }
 }
@@ -241,7 +273,7 @@ const TC_ACT_REDIRECT: i64 = 7;
 
 /// Asks the routing table and hands the packet to the device it names.
 #[inline(never)]
-fn forward(skb: Skb, source: &Address, destination: &Address) -> Result<(), Counter> {
+fn forward(skb: Skb, source: &Address, destination: &Address) -> Result<(), Refusal> {
     let v4 = destination.is_ipv4();
     let words = |address: &Address| {
         if v4 {
@@ -276,8 +308,14 @@ fn forward(skb: Skb, source: &Address, destination: &Address) -> Result<(), Coun
     };
     match result {
         BPF_FIB_LKUP_RET_SUCCESS => {}
-        BPF_FIB_LKUP_RET_FRAG_NEEDED => return Err(Counter::DropTooBig),
-        _ => return Err(Counter::DropNoRoute),
+        // The look-up has replaced the length by the MTU.
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => {
+            return Err(Refusal {
+                mtu: u32::from(lookup.total_length),
+                ..Refusal::told(Counter::DropTooBig, Answer::TooBig)
+            });
+        }
+        _ => return Err(Counter::DropNoRoute.into()),
     }
     // The look-up has replaced destination and family by those of the next hop.
     let mut hop = NextHop {
@@ -296,6 +334,6 @@ fn forward(skb: Skb, source: &Address, destination: &Address) -> Result<(), Coun
     if result == TC_ACT_REDIRECT {
         Ok(())
     } else {
-        Err(Counter::DropNoRoute)
+        Err(Counter::DropNoRoute.into())
     }
 }

@@ -85,7 +85,7 @@ pub enum Outcome {
     LeftAlone,
     /// The packet is left to the node, for this reason.
     LeftToNode(Counter),
-    /// The call fails with ECONNREFUSED, for this reason.
+    /// The call fails with ECONNREFUSED, or the packet is answered so that it does, for this reason.
     Refused(Counter),
     /// The packet is dropped, for this reason.
     Dropped(Counter),
@@ -199,6 +199,7 @@ fn receive(world: &World<'_>, question: &Question, source: IpAddr, number: u32) 
     let family = frame.family();
     match ingress::ingress(world, &mut frame, family, ETHERNET) {
         Verdict::Drop(counter) => Thrown::Ends(Outcome::Dropped(counter)),
+        Verdict::Answered(counter) => Thrown::Ends(Outcome::Refused(counter)),
         Verdict::Translated | Verdict::Forwarded => {
             let tuple = frame.header().tuple;
             Thrown::To(tuple.destination, tuple.destination_port)

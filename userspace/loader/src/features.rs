@@ -74,6 +74,11 @@ const PROBES: &[(Probe, &str, &str)] = &[
         "connection tracking",
     ),
     (
+        Probe::Helper(PACKET, BpfHelper::BPF_FUNC_skb_change_tail),
+        "bpf_skb_change_tail (Linux 4.9)",
+        "RST and ICMP errors for addresses that are not the node's",
+    ),
+    (
         Probe::Helper(PACKET, BpfHelper::BPF_FUNC_fib_lookup),
         "bpf_fib_lookup (Linux 4.18)",
         "remote NodePort backends",

@@ -283,7 +283,7 @@ fn errors_are_sent_on_only_while_hops_and_routes_last() {
         come_in(&world, &mut last_hop),
         Verdict::Drop(Counter::DropHopLimit)
     );
-    world.no_way = Some(Counter::DropNoRoute);
+    world.no_way = Some(Counter::DropNoRoute.into());
     assert_eq!(come_in(&world, &mut error), Verdict::Drop(Counter::DropNoRoute));
 }
 

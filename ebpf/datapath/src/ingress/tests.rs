@@ -116,7 +116,7 @@ fn one_client_port_on_two_node_ports_of_one_backend_stays_two_flows() {
 }
 
 #[test]
-fn empty_service_is_left_to_the_node_or_dropped() {
+fn empty_service_is_left_to_the_node_or_answered() {
     let world = world_with(&[]);
     let mut to_node = Frame::new(Protocol::TCP, (CLIENT, 4000), (NODE, 30080), b"");
     let before = to_node.clone();
@@ -125,7 +125,7 @@ fn empty_service_is_left_to_the_node_or_dropped() {
     let mut to_external = Frame::new(Protocol::TCP, (CLIENT, 4000), ("203.0.113.9", 80), b"");
     assert_eq!(
         come_in(&world, &mut to_external),
-        Verdict::Drop(Counter::DropNoBackend)
+        Verdict::Answered(Counter::PacketReset)
     );
 }
 
@@ -388,7 +388,11 @@ fn forwarding_stops_when_hops_run_out() {
     let world = world_with(&["10.128.1.7:8080"]);
     let mut frame = Frame::new(Protocol::UDP, (CLIENT, 4000), (NODE, 30080), b"");
     frame.set_hop_limit(1);
-    assert_eq!(come_in(&world, &mut frame), Verdict::Drop(Counter::DropHopLimit));
+    let family = frame.family();
+    assert_eq!(
+        ingress(&world, &mut frame, family, 14),
+        Verdict::Answered(Counter::PacketHopLimit)
+    );
     assert!(world.flows.borrow().is_empty());
 }
 
@@ -396,7 +400,7 @@ fn forwarding_stops_when_hops_run_out() {
 fn packets_without_a_way_spend_no_flow() {
     let mut world = world_with(&["10.128.1.7:8080"]);
     for reason in [Counter::DropNoRoute, Counter::DropTooBig] {
-        world.no_way = Some(reason);
+        world.no_way = Some(reason.into());
         let mut frame = Frame::new(Protocol::UDP, (CLIENT, 4000), (NODE, 30080), b"");
         assert_eq!(come_in(&world, &mut frame), Verdict::Drop(reason));
         assert!(world.flows.borrow().is_empty());

@@ -34,11 +34,18 @@ fn extension_headers_are_skipped_and_fragments_seen() {
     frame.insert_extension(0);
     frame.insert_extension(60);
     assert_eq!(frame.header().tuple.destination_port.to_host(), 53);
+    // A fragment header of a packet that is in one piece (RFC 6946).
     frame.insert_extension(44);
-    assert_eq!(frame.parse(), Parsed::Fragment);
+    assert_eq!(frame.parse(), Parsed::Known);
+    frame.bytes[14 + 40 + 3] = 1;
+    assert_eq!(frame.parse(), Parsed::FirstFragment);
+    frame.bytes[14 + 40 + 3] = 8;
+    assert_eq!(frame.parse(), Parsed::LaterFragment);
     let mut frame = Frame::new(Protocol::UDP, ("192.0.2.1", 4000), ("192.0.2.2", 53), b"x");
     frame.bytes[14 + 6] = 0x20;
-    assert_eq!(frame.parse(), Parsed::Fragment);
+    assert_eq!(frame.parse(), Parsed::FirstFragment);
+    frame.bytes[14 + 7] = 1;
+    assert_eq!(frame.parse(), Parsed::LaterFragment);
 }
 
 #[test]

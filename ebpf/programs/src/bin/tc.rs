@@ -39,6 +39,10 @@ fn handle(context: TcContext, decide: impl Fn(&World<Skb>, &mut Skb, Family, u32
     match decide(&World { context: skb }, &mut skb, family, ETHERNET) {
         Verdict::Pass | Verdict::Translated => TCX_NEXT,
         Verdict::Forwarded => TCX_REDIRECT,
+        Verdict::Answered(counter) => {
+            maps::count(counter);
+            TCX_REDIRECT
+        }
         Verdict::Drop(counter) => {
             maps::count(counter);
             TCX_DROP

@@ -157,7 +157,7 @@ fn a_traffic_policy_parts_the_clients() {
     assert_eq!(outside.frontend.unwrap().1.service, local);
 }
 
-/// Nothing behind a ClusterIP and a NodePort.
+/// Nothing behind a ClusterIP, a NodePort and an external IP.
 fn deserted() -> Snapshot {
     let mut snapshot = empty();
     let nobody = add_service(&mut snapshot, &[]);
@@ -165,6 +165,7 @@ fn deserted() -> Snapshot {
         ("10.64.0.7:80", FrontendFlags::CLUSTER_IP),
         ("172.29.0.11:30080", FrontendFlags::NODE_PORT),
         ("127.0.0.1:30080", FrontendFlags::NODE_PORT),
+        ("203.0.113.9:80", FrontendFlags::EXTERNAL_IP),
     ] {
         add_frontend(&mut snapshot, at, Scope::ANY, kind, nobody);
     }
@@ -212,6 +213,7 @@ fn why_nothing_answers_a_packet_is_told() {
         ("10.64.0.7:80", OUTSIDE, Outcome::Dropped(Counter::DropNoService)),
         ("10.64.9.9:80", OUTSIDE, Outcome::Dropped(Counter::DropNoService)),
         (node_port, OUTSIDE, Outcome::LeftToNode(Counter::PacketNoBackend)),
+        ("203.0.113.9:80", OUTSIDE, Outcome::Refused(Counter::PacketReset)),
         (
             node_port,
             "127.0.0.1",

@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use skep_abi::{
-    Address, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FrontendKey, FrontendValue,
-    NodeConfig, PodRange, ServiceId, ServiceSerial, ServiceValue, SocketKey, SocketValue,
+    Address, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    FrontendKey, FrontendValue, NodeConfig, PodRange, ServiceId, ServiceSerial, ServiceValue, SocketKey,
+    SocketValue,
 };
 use skep_datapath::account::Event;
+use skep_datapath::answer::Refusal;
 use skep_datapath::tables::Inserted;
-use skep_datapath::{FlowTable, PacketWorld, ServiceTables, SocketTables};
+use skep_datapath::{FlowTable, FragmentTable, PacketWorld, ServiceTables, SocketTables};
 
 use super::Step;
 use crate::Snapshot;
@@ -140,6 +142,15 @@ impl FlowTable for World<'_> {
     fn renew_flow(&self, _key: &FlowKey, _flags: FlowFlags, _now_s: u32) {}
 }
 
+/// Packets are asked about whole.
+impl FragmentTable for World<'_> {
+    fn fragment(&self, _key: &FragmentKey) -> Option<FragmentValue> {
+        None
+    }
+
+    fn put_fragment(&self, _key: &FragmentKey, _value: &FragmentValue) {}
+}
+
 impl PacketWorld for World<'_> {
     fn config(&self) -> Option<&NodeConfig> {
         Some(&self.snapshot.config)
@@ -159,8 +170,12 @@ impl PacketWorld for World<'_> {
         0
     }
 
+    fn may_report(&self) -> bool {
+        true
+    }
+
     /// The routing table is another network namespace's.
-    fn forward(&self, _source: &Address, _destination: &Address) -> Result<(), Counter> {
+    fn forward(&self, _source: &Address, _destination: &Address) -> Result<(), Refusal> {
         Ok(())
     }
 }

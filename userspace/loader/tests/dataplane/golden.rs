@@ -15,7 +15,9 @@
 
 mod language;
 
-use skep_abi::{Counter, FlowKey, FlowValue, FrontendFlags, Protocol, maps};
+use skep_abi::{
+    Counter, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendFlags, MapSpec, Plain, Protocol, maps,
+};
 use skep_bpf_maps::{KernelTable, RawMap, Table as _};
 use skep_datapath::Family;
 use skep_datapath::frame::Frame;
@@ -44,7 +46,8 @@ const TC: Hooks = Hooks {
     },
 };
 
-/// A node with pods `pod`, a route to `far` and `world`, none to `lost`, and Services of each kind.
+/// A node with pods `pod`, a route to `far`, one with a small MTU to `narrow`, none to `lost`, and Services of each
+/// kind.
 fn node() -> Node {
     let netns = Netns::new();
     netns.ip("link add eth0 type veth peer name peer0");
@@ -54,6 +57,13 @@ fn node() -> Node {
     netns.ip("addr add fd00:31::11/64 dev eth0 nodad");
     netns.ip("route add 10.200.2.0/24 via 172.31.0.12");
     netns.ip("route add fd00:200:2::/64 via fd00:31::12");
+    netns.ip("link add narrow0 mtu 1400 type veth peer name narrow1 mtu 1400");
+    netns.ip("link set narrow1 up");
+    netns.ip("link set narrow0 up");
+    netns.ip("addr add 172.31.1.11/24 dev narrow0");
+    netns.ip("addr add fd00:31:1::11/64 dev narrow0 nodad");
+    netns.ip("route add 10.200.3.0/24 via 172.31.1.12");
+    netns.ip("route add fd00:200:3::/64 via fd00:31:1::12");
     let node = Node::open_apart(&netns, |config| {
         config.devices = vec!["eth0".to_owned()];
         config.node_addresses = ["172.31.0.11", "fd00:31::11"]
@@ -76,7 +86,7 @@ fn node() -> Node {
 }
 
 /// What is exposed: kind, frontend, backend.
-const EXPOSED: [(FrontendFlags, &str, Option<&str>); 17] = {
+const EXPOSED: [(FrontendFlags, &str, Option<&str>); 18] = {
     use FrontendFlags as Flags;
     [
         (Flags::NODE_PORT, "node:30001", Some("pod:8080")),
@@ -88,6 +98,7 @@ const EXPOSED: [(FrontendFlags, &str, Option<&str>); 17] = {
         (Flags::NODE_PORT, "loopback:30007", Some("pod:8080")),
         (Flags::NODE_PORT, "node:30008", Some("newcomer:8080")),
         (Flags::NODE_PORT, "node:30009", Some("pod:8080")),
+        (Flags::NODE_PORT, "node:30010", Some("narrow:8080")),
         (Flags::CLUSTER_IP, "clusterip:80", Some("pod:8080")),
         (Flags::EXTERNAL_IP, "external:80", Some("pod:8080")),
         (Flags::EXTERNAL_IP, "external:81", Some("far:8080")),
@@ -163,10 +174,15 @@ fn conversations(table: &str) -> Vec<String> {
 
 /// Empties what the hooks remember.
 fn forget(node: &Node) {
-    let map = RawMap::open(&maps::FLOWS, &node.config.pin_dir).unwrap().unwrap();
-    let flows = KernelTable::<FlowKey, FlowValue>::new(map).unwrap();
-    for (key, _) in flows.entries().unwrap() {
-        flows.delete(&key).unwrap();
+    clear::<FlowKey, FlowValue>(node, &maps::FLOWS);
+    clear::<FragmentKey, FragmentValue>(node, &maps::FRAGMENTS);
+}
+
+fn clear<K: Plain, V: Plain>(node: &Node, spec: &'static MapSpec) {
+    let map = RawMap::open(spec, &node.config.pin_dir).unwrap().unwrap();
+    let table = KernelTable::<K, V>::new(map).unwrap();
+    for (key, _) in table.entries().unwrap() {
+        table.delete(&key).unwrap();
     }
 }
 
@@ -213,10 +229,12 @@ fn counter(word: &str) -> Option<Counter> {
     Some(*found.unwrap_or_else(|| panic!("no counter {name}")))
 }
 
-const TABLES: [(&str, &str); 4] = [
+const TABLES: [(&str, &str); 6] = [
     ("translation", include_str!("golden/translation.txt")),
     ("masquerade", include_str!("golden/masquerade.txt")),
     ("errors", include_str!("golden/errors.txt")),
+    ("fragments", include_str!("golden/fragments.txt")),
+    ("answers", include_str!("golden/answers.txt")),
     ("hostile", include_str!("golden/hostile.txt")),
 ];
 

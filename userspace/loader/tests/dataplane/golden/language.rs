@@ -1,7 +1,8 @@
 //! How the tables write a packet: `udp client:4000 > node:30001 hops=1`.
 //!
 //! Names of ends stand for an address of either family, so that a conversation is written once. What may follow:
-//! TCP flags (`SA`), `bytes=` of payload, `hops=`, `mtu=`, `options` (IPv4), `ext=0,60` (IPv6 extension headers),
+//! TCP flags (`SA`), `numbers=` (sequence and acknowledgement number, of a segment without
+//! window), `bytes= of payload, `hops=`, `mtu=`, `options` (IPv4), `ext=0,60` (IPv6 extension headers),
 //! `nosum` (no checksum), `frag=0-80#7` (these bytes of its content, as a fragment of packet 7), `pad=`,
 //! `set=offset:hex` (from the IP header), `cut=` (bytes left of the IP packet), `ethertype=`, `elsewhere` (another
 //! machine's link-layer address). An error ends with `quote=8 about <packet>`: the packet that it is about, and how
@@ -15,12 +16,13 @@ use skep_datapath::packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 const L3: usize = 14;
 
 /// Names of ends: IPv4, IPv6.
-const ENDS: [(&str, &str, &str); 14] = [
+const ENDS: [(&str, &str, &str); 15] = [
     ("client", "172.31.0.100", "fd00:31::100"),
     ("node", "172.31.0.11", "fd00:31::11"),
     ("pod", "10.200.1.2", "fd00:200:1::2"),
     ("newcomer", "10.200.1.9", "fd00:200:1::9"),
     ("far", "10.200.2.2", "fd00:200:2::2"),
+    ("narrow", "10.200.3.2", "fd00:200:3::2"),
     ("lost", "10.250.0.1", "fd00:250::1"),
     ("world", "198.51.100.7", "2001:db8::7"),
     ("router", "172.31.0.77", "fd00:31::77"),
@@ -135,6 +137,10 @@ fn modify(mut frame: Frame, word: &&str) -> Frame {
     let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("{word}"));
     match word.split_once('=').unwrap_or((word, "")) {
         ("hops", hops) => frame.set_hop_limit(hops.parse().unwrap()),
+        ("numbers", numbers) => {
+            let (sequence, acknowledged) = numbers.split_once(',').unwrap();
+            frame.set_tcp_answer(sequence.parse().unwrap(), acknowledged.parse().unwrap());
+        }
         ("mtu", mtu) => frame.set_mtu(mtu.parse().unwrap()),
         ("options", _) => frame.insert_options(&[1, 1, 1, 0]),
         ("ext", kinds) => kinds

@@ -87,7 +87,10 @@ pub(super) fn port(name: Option<&ServiceName>) -> &str {
 /// name in `skep status`.
 pub(super) fn reason(counter: Counter) -> &'static str {
     match counter {
-        Counter::SocketNoBackend | Counter::PacketNoBackend => "the Service has no ready endpoint",
+        Counter::SocketNoBackend
+        | Counter::PacketNoBackend
+        | Counter::PacketReset
+        | Counter::PacketUnreachable => "the Service has no ready endpoint",
         Counter::DropNoBackend => {
             "the Service has no ready endpoint, and the address is not the node's own: nobody else could refuse"
         }
