@@ -18,6 +18,8 @@ mod node;
 #[cfg(test)]
 mod nodeport;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod server;
