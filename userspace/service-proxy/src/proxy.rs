@@ -22,6 +22,7 @@ use crate::{ProxyConfig, ProxyError, ProxyMetrics};
 
 /// Set by the EndpointSlice controller: when what the slice shows changed (RFC 3339).
 const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Lookups under way are over by then.
 const REMOVAL_DELAY: Duration = Duration::from_millis(50);
 const RETRY_BASE: Duration = Duration::from_millis(100);
@@ -325,7 +326,7 @@ fn trigger_time(metadata: &ObjectMeta) -> Option<Timestamp> {
     metadata.annotations.as_ref()?.get(TRIGGER_TIME)?.parse().ok()
 }
 
-/// The configuration's addresses and those of the Node object.
+/// The configuration's addresses and those of the Node object, and its zone.
 fn node_view(config: &ProxyConfig, node: Option<&Node>) -> NodeView {
     let status = node.and_then(|node| node.status.as_ref());
     let listed = status.iter().flat_map(|status| status.addresses.iter().flatten());
@@ -342,9 +343,12 @@ fn node_view(config: &ProxyConfig, node: Option<&Node>) -> NodeView {
             name: name.clone(),
             address: *address,
         });
+    let labels = node.and_then(|node| node.metadata.labels.as_ref());
+    let zone = labels.and_then(|labels| labels.get(ZONE_LABEL));
     NodeView {
         name: config.node_name.clone(),
         addresses,
+        zone: zone.cloned().unwrap_or_default(),
         node_local: local.collect(),
     }
 }

@@ -62,6 +62,18 @@ pub(crate) struct EndpointState {
     pub(crate) fallback: bool,
     pub(crate) terminating: bool,
     pub(crate) local: bool,
+    pub(crate) node_hint: Hint,
+    pub(crate) zone_hint: Hint,
+}
+
+/// Whether the endpoint's hints of one kind (`hints.forNodes`, `hints.forZones`) name this node or its zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// There are none.
+    #[default]
+    None,
+    ForUs,
+    ForOthers,
 }
 
 /// How many ready endpoints a Service has on this node; an address counts once, whatever its ports and slices.
@@ -82,8 +94,8 @@ impl LocalReady {
 
     pub(crate) fn count<'a>(slices: impl Iterator<Item = &'a SliceFacts>) -> LocalReady {
         let endpoints = slices.flat_map(|slice| &slice.endpoints);
-        let ready = endpoints.filter(|(_, state)| state.local && state.ready);
-        let addresses: BTreeSet<Address> = ready.map(|(address, _)| *address).collect();
+        let ready = endpoints.filter(|endpoint| endpoint.state.local && endpoint.state.ready);
+        let addresses: BTreeSet<Address> = ready.map(|endpoint| endpoint.address).collect();
         let ipv4 = addresses.iter().filter(|address| address.is_ipv4()).count();
         LocalReady {
             ipv4,
@@ -97,7 +109,16 @@ impl LocalReady {
 pub(crate) struct SliceFacts {
     pub(crate) family: Family,
     ports: Vec<SlicePort>,
-    endpoints: Vec<(Address, EndpointState)>,
+    endpoints: Vec<SliceEndpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SliceEndpoint {
+    address: Address,
+    /// Its zone hint is not filled in: this node's zone may change.
+    state: EndpointState,
+    /// Zones that it is hinted for.
+    zones: Box<[String]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,14 +217,17 @@ impl SliceFacts {
         let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {
             // Further addresses of an endpoint are fungible; upstream's proxies use the first.
             let address = endpoint.addresses.first()?.parse::<IpAddr>().ok()?;
-            (Family::of(address) == family)
-                .then(|| (Address::from(address), EndpointState::of(endpoint, node)))
+            (Family::of(address) == family).then(|| SliceEndpoint {
+                address: address.into(),
+                state: EndpointState::of(endpoint, node),
+                zones: zone_hints(endpoint),
+            })
         });
         let (mut ports, mut endpoints): (Vec<_>, Vec<_>) = (ports.collect(), endpoints.collect());
         ports.sort_by(|a, b| (&a.name, a.protocol).cmp(&(&b.name, b.protocol)));
         ports.dedup_by(|a, b| (&a.name, a.protocol) == (&b.name, b.protocol));
-        endpoints.sort_by_key(|(address, _)| *address);
-        endpoints.dedup_by_key(|(address, _)| *address);
+        endpoints.sort_by_key(|endpoint| endpoint.address);
+        endpoints.dedup_by_key(|endpoint| endpoint.address);
         Some(SliceFacts {
             family,
             ports,
@@ -211,24 +235,30 @@ impl SliceFacts {
         })
     }
 
-    /// The slice's backends for the Service port of this name and protocol.
+    /// The slice's backends for the Service port of this name and protocol, as a node of this zone sees them
+    /// (empty: the node's zone is not known).
     pub(crate) fn backends<'a>(
         &'a self,
         name: &'a str,
         protocol: Protocol,
+        zone: &'a str,
     ) -> impl Iterator<Item = (BackendKey, EndpointState)> + 'a {
         let ports = self
             .ports
             .iter()
             .filter(move |port| port.name == name && port.protocol == protocol);
         ports.flat_map(move |port| {
-            self.endpoints.iter().map(move |(address, state)| {
+            self.endpoints.iter().map(move |endpoint| {
                 let key = BackendKey {
-                    address: *address,
+                    address: endpoint.address,
                     port: PortBe::from_host(port.port),
                     protocol,
                 };
-                (key, *state)
+                let state = EndpointState {
+                    zone_hint: Hint::of(endpoint.zones.iter().map(String::as_str), zone),
+                    ..endpoint.state
+                };
+                (key, state)
             })
         })
     }
@@ -240,13 +270,33 @@ impl EndpointState {
         let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
         let serving = conditions.and_then(|c| c.serving).unwrap_or(ready);
         let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
+        let hints = endpoint.hints.as_ref();
+        let nodes = hints.iter().flat_map(|hints| hints.for_nodes.iter().flatten());
         EndpointState {
             ready,
             fallback: serving && terminating,
             terminating,
             local: endpoint.node_name.as_deref() == Some(node),
+            node_hint: Hint::of(nodes.map(|node| node.name.as_str()), node),
+            zone_hint: Hint::None,
         }
     }
+}
+
+impl Hint {
+    fn of<'a>(mut names: impl Iterator<Item = &'a str>, own: &str) -> Hint {
+        match names.next() {
+            None => Hint::None,
+            Some(first) if first == own || names.any(|name| name == own) => Hint::ForUs,
+            Some(_) => Hint::ForOthers,
+        }
+    }
+}
+
+fn zone_hints(endpoint: &Endpoint) -> Box<[String]> {
+    let hints = endpoint.hints.as_ref();
+    let zones = hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
+    zones.map(|zone| zone.name.clone()).collect()
 }
 
 fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {

@@ -12,7 +12,7 @@
 //!   writes only what differs.
 //!
 //! Semantics: *Virtual IPs and Service Proxies* of the Kubernetes reference, KEP-1669 (terminating endpoints),
-//! KEP-2086 (internalTrafficPolicy), KEP-1860 (ipMode).
+//! KEP-2086 (internalTrafficPolicy), KEP-1860 (ipMode), KEP-2433, KEP-3015 and KEP-4444 (topology hints).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -23,6 +23,7 @@ mod extents;
 mod facts;
 mod frontends;
 mod image;
+mod listing;
 mod names;
 mod op;
 mod port;

@@ -8,9 +8,10 @@ use skep_abi::{
     BackendId, FrontendFlags, FrontendKey, FrontendValue, Label, PortBe, Protocol, Scope, ServiceName,
 };
 
-use crate::backends::{Backends, Traits};
+use crate::backends::Backends;
 use crate::facts::{BackendKey, EndpointState, Family, ServiceFacts};
 use crate::frontends::{Claimant, Frontends, rank};
+use crate::listing::{Listing, Mode, REACHES, Reach, Tally};
 use crate::set::{NoRoom, Set, SetSpace};
 
 /// Everything that is written.
@@ -46,35 +47,14 @@ struct Frontend {
     reach: Reach,
 }
 
-/// Which endpoints a frontend may pick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Reach {
-    Cluster,
-    /// Those of this node.
-    Local,
-}
-
-const REACHES: [Reach; 2] = [Reach::Cluster, Reach::Local];
-
 /// The compiled port.
 #[derive(Debug, Default)]
 pub(crate) struct Port {
     endpoints: BTreeMap<BackendKey, Listing>,
-    /// How many endpoints are ready.
-    ready: HashMap<Reach, usize>,
+    /// By the order of [`REACHES`].
+    tallies: [Tally; REACHES.len()],
     sets: HashMap<Reach, Set>,
     claims: Vec<(FrontendKey, Claimant)>,
-}
-
-/// An endpoint over all slices that list it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Listing {
-    backend: Option<BackendId>,
-    listed: u32,
-    ready: u32,
-    fallback: u32,
-    local: u32,
-    terminating: u32,
 }
 
 /// A change of what one slice says of one endpoint.
@@ -223,13 +203,13 @@ impl Port {
         for (key, state) in listed {
             self.endpoints.entry(key).or_default().count(&state, 1);
         }
-        self.ready.clear();
+        self.tallies = Default::default();
         for (key, listing) in &mut self.endpoints {
             listing.backend = maps.backends.acquire(*key, listing.traits());
             if listing.backend.is_none() {
                 result = Err(NoRoom(skep_abi::maps::BACKENDS.name));
             }
-            count(&mut self.ready, listing, 1);
+            count(&mut self.tallies, listing, 1);
         }
         let built = self.build_sets(spec, owner, maps);
         self.build_claims(spec, owner, maps);
@@ -260,7 +240,7 @@ impl Port {
                 }
             };
             set.set_affinity(spec.affinity_timeout_s, &mut maps.space);
-            result = result.and(set.assign(&self.chosen(reach), &mut maps.space));
+            result = result.and(set.assign(&self.chosen(reach, self.mode(reach)), &mut maps.space));
             self.sets.insert(reach, set);
         }
         result
@@ -292,11 +272,10 @@ impl Port {
         }
     }
 
-    /// Takes a slice's changes: the work of those endpoints, unless the choice turns from ready endpoints to
-    /// terminating ones or back.
+    /// Takes a slice's changes: the work of those endpoints, unless the rule of the choice changes with them.
     pub(crate) fn update(&mut self, changes: &[Change], maps: &mut Maps) -> Result<(), NoRoom> {
         let mut result = Ok(());
-        let modes = REACHES.map(|reach| self.uses_ready(reach));
+        let modes = REACHES.map(|reach| self.mode(reach));
         let mut touched = Vec::with_capacity(changes.len());
         for (key, old, new) in changes {
             let listing = self.endpoints.entry(*key).or_default();
@@ -315,12 +294,12 @@ impl Port {
                 maps.backends.change(*key, before.traits(), listing.traits());
             }
             let after = *listing;
-            count(&mut self.ready, &before, -1);
-            count(&mut self.ready, &after, 1);
+            count(&mut self.tallies, &before, -1);
+            count(&mut self.tallies, &after, 1);
             touched.push((*key, before, after));
         }
-        for (reach, used_ready) in REACHES.into_iter().zip(modes) {
-            let flipped = self.uses_ready(reach) != used_ready;
+        for (reach, old_mode) in REACHES.into_iter().zip(modes) {
+            let flipped = self.mode(reach) != old_mode;
             result = result.and(self.update_set(reach, flipped, &touched, &mut maps.space));
         }
         for (key, before, after) in touched {
@@ -341,8 +320,8 @@ impl Port {
         touched: &[(BackendKey, Listing, Listing)],
         space: &mut SetSpace,
     ) -> Result<(), NoRoom> {
-        let use_ready = self.uses_ready(reach);
-        let wanted = flipped.then(|| self.chosen(reach));
+        let mode = self.mode(reach);
+        let wanted = flipped.then(|| self.chosen(reach, mode));
         let Some(set) = self.sets.get_mut(&reach) else {
             return Ok(());
         };
@@ -352,7 +331,7 @@ impl Port {
         let (mut removed, mut added) = (Vec::new(), Vec::new());
         for (_, _, after) in touched {
             let Some(backend) = after.backend else { continue };
-            match (set.contains(backend), after.is_chosen(reach, use_ready)) {
+            match (set.contains(backend), after.is_chosen(reach, mode)) {
                 (true, false) => removed.push(backend),
                 (false, true) => added.push(backend),
                 _ => {}
@@ -376,64 +355,22 @@ impl Port {
         self.sets.values()
     }
 
-    fn uses_ready(&self, reach: Reach) -> bool {
-        self.ready.get(&reach).is_some_and(|ready| *ready > 0)
+    fn mode(&self, reach: Reach) -> Mode {
+        self.tallies[reach as usize].mode(reach)
     }
 
-    /// Ready endpoints, or if there are none, those that still serve while they terminate (KEP-1669).
-    fn chosen(&self, reach: Reach) -> Vec<BackendId> {
-        let use_ready = self.uses_ready(reach);
+    fn chosen(&self, reach: Reach, mode: Mode) -> Vec<BackendId> {
         let chosen = self
             .endpoints
             .values()
-            .filter(|listing| listing.is_chosen(reach, use_ready));
+            .filter(|listing| listing.is_chosen(reach, mode));
         chosen.filter_map(|listing| listing.backend).collect()
     }
 }
 
-impl Listing {
-    fn count(&mut self, state: &EndpointState, by: i32) {
-        for (counter, holds) in [
-            (&mut self.listed, true),
-            (&mut self.ready, state.ready),
-            (&mut self.fallback, state.fallback),
-            (&mut self.local, state.local),
-            (&mut self.terminating, state.terminating),
-        ] {
-            if holds {
-                *counter = counter.saturating_add_signed(by);
-            }
-        }
-    }
-
-    fn traits(&self) -> Traits {
-        Traits {
-            local: self.local > 0,
-            terminating: self.terminating > 0,
-        }
-    }
-
-    fn is_within(&self, reach: Reach) -> bool {
-        self.backend.is_some() && (reach == Reach::Cluster || self.local > 0)
-    }
-
-    fn is_chosen(&self, reach: Reach, use_ready: bool) -> bool {
-        self.is_within(reach)
-            && if use_ready {
-                self.ready > 0
-            } else {
-                self.fallback > 0
-            }
-    }
-}
-
-fn count(ready: &mut HashMap<Reach, usize>, listing: &Listing, by: isize) {
-    for reach in REACHES
-        .into_iter()
-        .filter(|reach| listing.is_within(*reach) && listing.ready > 0)
-    {
-        let count = ready.entry(reach).or_default();
-        *count = count.saturating_add_signed(by);
+fn count(tallies: &mut [Tally; REACHES.len()], listing: &Listing, by: isize) {
+    for (reach, tally) in REACHES.into_iter().zip(tallies) {
+        tally.count(reach, listing, by);
     }
 }
 

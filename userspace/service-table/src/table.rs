@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use skep_abi::{Address, PortBe, maps};
 
 use crate::backends::Backends;
-use crate::facts::{BackendKey, EndpointState, Family, LocalReady, ServiceFacts, SliceFacts};
+use crate::facts::{BackendKey, EndpointState, Family, Hint, LocalReady, ServiceFacts, SliceFacts};
 use crate::frontends::Frontends;
 use crate::op::{IdState, MapOp};
 use crate::port::{Change, Maps, Port, PortKey, PortSpec};
@@ -49,6 +49,8 @@ pub struct NodeView {
     pub name: String,
     /// Its addresses: node ports answer there, and on 127.0.0.1.
     pub addresses: Vec<IpAddr>,
+    /// Its zone, the label `topology.kubernetes.io/zone`; empty = not known.
+    pub zone: String,
     /// Services that the node answers itself.
     pub node_local: Vec<NodeLocal>,
 }
@@ -146,7 +148,7 @@ impl ServiceTable {
         self.room_freed = true;
     }
 
-    /// The node's addresses or own Services changed: everything is compiled anew if so. Its name is settled by
+    /// The node's addresses, zone or own Services changed: everything is compiled anew if so. Its name is settled by
     /// [`ServiceTable::new`].
     pub fn set_node(&mut self, node: NodeView) {
         if node == self.node {
@@ -232,7 +234,8 @@ impl ServiceTable {
         };
         let local = self.node.node_local.iter().any(|local| local.is(&key));
         if old != new && !local && !self.marked.contains(&key) {
-            let result = entry.update_ports(old.as_ref(), new.as_ref(), &mut self.maps);
+            let zone = &self.node.zone;
+            let result = entry.update_ports(old.as_ref(), new.as_ref(), zone, &mut self.maps);
             note(&mut self.starved, &key, result);
         }
         if entry.is_empty() {
@@ -331,7 +334,7 @@ impl ServiceTable {
             let mut port = old_ports.remove(&spec.key).unwrap_or_default();
             let listed: Vec<_> = match local {
                 Some(address) => node_local_backend(address, &spec).into_iter().collect(),
-                None => entry.listed(&spec.key).collect(),
+                None => entry.listed(&spec.key, &self.node.zone).collect(),
             };
             result = result.and(port.build(&spec, listed.into_iter(), &entry.owner, &mut self.maps));
             entry.ports.insert(spec.key, port);
@@ -370,12 +373,16 @@ impl Entry {
     }
 
     /// What all slices list for a port.
-    fn listed<'a>(&'a self, key: &'a PortKey) -> impl Iterator<Item = (BackendKey, EndpointState)> + 'a {
+    fn listed<'a>(
+        &'a self,
+        key: &'a PortKey,
+        zone: &'a str,
+    ) -> impl Iterator<Item = (BackendKey, EndpointState)> + 'a {
         let slices = self
             .slices
             .values()
             .filter(move |slice| slice.family == key.family);
-        slices.flat_map(move |slice| slice.backends(&key.name, key.protocol))
+        slices.flat_map(move |slice| slice.backends(&key.name, key.protocol, zone))
     }
 
     /// One slice changed from `old` to `new`.
@@ -383,11 +390,12 @@ impl Entry {
         &mut self,
         old: Option<&SliceFacts>,
         new: Option<&SliceFacts>,
+        zone: &str,
         maps: &mut Maps,
     ) -> Result<(), NoRoom> {
         let mut result = Ok(());
         for (key, port) in &mut self.ports {
-            let changes = slice_changes(key, old, new);
+            let changes = slice_changes(key, old, new, zone);
             if !changes.is_empty() {
                 result = result.and(port.update(&changes, maps));
             }
@@ -397,11 +405,16 @@ impl Entry {
 }
 
 /// What differs between two states of a slice, for one port, by backend.
-fn slice_changes(key: &PortKey, old: Option<&SliceFacts>, new: Option<&SliceFacts>) -> Vec<Change> {
+fn slice_changes(
+    key: &PortKey,
+    old: Option<&SliceFacts>,
+    new: Option<&SliceFacts>,
+    zone: &str,
+) -> Vec<Change> {
     let listed = |slice: Option<&SliceFacts>| -> BTreeMap<BackendKey, EndpointState> {
         let slice = slice.filter(|slice| slice.family == key.family);
         slice
-            .map(|slice| slice.backends(&key.name, key.protocol).collect())
+            .map(|slice| slice.backends(&key.name, key.protocol, zone).collect())
             .unwrap_or_default()
     };
     let (mut old, new) = (listed(old), listed(new));
@@ -425,6 +438,8 @@ fn node_local_backend(address: IpAddr, spec: &PortSpec) -> Option<(BackendKey, E
         fallback: false,
         terminating: false,
         local: true,
+        node_hint: Hint::None,
+        zone_hint: Hint::None,
     };
     let (port, protocol) = (PortBe::from_host(spec.port), spec.key.protocol);
     let key = BackendKey {

@@ -96,6 +96,57 @@ fn a_terminating_endpoint_costs_its_flags_the_hole_and_the_count_and_leaves_late
     assert!(!table.has_deferred());
 }
 
+/// Endpoints hinted for these zones, in their order.
+fn zonal_slice(table: &mut ServiceTable, at: usize, zones: &[&str]) {
+    let endpoints: Vec<_> = zones
+        .iter()
+        .enumerate()
+        .map(|(host, zone)| {
+            let hints = json!({"forZones": [{"name": zone}]});
+            json!({"addresses": [format!("10.{}.{}.{host}", 128 + at / 250, at % 250)], "hints": hints})
+        })
+        .collect();
+    let metadata = json!({
+        "namespace": "d", "name": format!("s{at}-x"), "labels": {"kubernetes.io/service-name": format!("s{at}")},
+    });
+    let object = json!({
+        "metadata": metadata, "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints,
+    });
+    table.apply_slice(&serde_json::from_value(object).unwrap());
+}
+
+#[test]
+fn an_endpoint_with_hints_costs_its_own_work_and_the_last_of_the_zone_costs_the_set() {
+    let mut table = table();
+    table.set_node(NodeView {
+        zone: "a".to_owned(),
+        ..NodeView::default()
+    });
+    zonal_slice(&mut table, 7, &["a", "a", "b", "b", "b", "b", "b", "b"]);
+    table.take_ops();
+    table.take_ops();
+    zonal_slice(&mut table, 7, &["a", "a", "b", "b", "b", "b", "b", "b", "b"]);
+    let elsewhere = table.take_ops();
+    assert!(
+        matches!(elsewhere[..], [MapOp::PutBackend(..)]),
+        "another zone's endpoint is none of this node's: {elsewhere:?}"
+    );
+    zonal_slice(&mut table, 7, &["a", "a", "b", "b", "b", "b", "b", "b", "b", "a"]);
+    let here = table.take_ops();
+    assert!(
+        matches!(here[..], [MapOp::PutBackend(..), MapOp::PutSlot(..), MapOp::PutService(_, value)] if value.slot_count == 3),
+        "{here:?}"
+    );
+    zonal_slice(&mut table, 7, &["b", "b", "b", "b", "b", "b", "b", "b", "b", "b"]);
+    let ops = table.take_ops();
+    let slots = ops.iter().filter(|op| matches!(op, MapOp::PutSlot(..))).count();
+    assert_eq!(
+        (ops.len(), slots),
+        (11, 10),
+        "the zone is empty, all are used: {ops:?}"
+    );
+}
+
 #[test]
 fn the_same_objects_again_cost_nothing() {
     let mut table = table();

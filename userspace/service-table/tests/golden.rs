@@ -17,6 +17,7 @@ fn node() -> NodeView {
     NodeView {
         name: "node1".to_owned(),
         addresses: vec!["172.29.0.11".parse().unwrap(), "fd29::11".parse().unwrap()],
+        zone: "a".to_owned(),
         node_local: vec![NodeLocal {
             namespace: "kube-system".to_owned(),
             name: "kube-dns".to_owned(),

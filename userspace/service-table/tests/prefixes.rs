@@ -31,14 +31,14 @@ enum Change {
     Slice {
         slice: usize,
         service: usize,
-        endpoints: Vec<(u8, u8, bool)>,
+        endpoints: Vec<(u8, u8, bool, u8)>,
     },
     RemoveSlice(usize),
     Node(u8),
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let endpoints = prop::collection::vec((1_u8..12, 0_u8..4, any::<bool>()), 0..9);
+    let endpoints = prop::collection::vec((1_u8..12, 0_u8..4, any::<bool>(), 0_u8..8), 0..9);
     prop_oneof![
         2 => (0_usize..4, any::<u8>()).prop_map(|(at, shape)| Change::Service { at, shape }),
         1 => (0_usize..4).prop_map(Change::RemoveService),
@@ -64,6 +64,7 @@ fn node(last: u8) -> NodeView {
             format!("172.29.0.{last}").parse().unwrap(),
             "fd29::1".parse().unwrap(),
         ],
+        zone: format!("z{last}"),
         node_local: vec![NodeLocal {
             namespace: "d".to_owned(),
             name: "s3".to_owned(),
@@ -92,12 +93,16 @@ fn service(at: usize, shape: u8) -> Value {
     }})
 }
 
-fn slice(slice: usize, service: usize, endpoints: &[(u8, u8, bool)]) -> Value {
+fn slice(slice: usize, service: usize, endpoints: &[(u8, u8, bool, u8)]) -> Value {
     let v6 = slice == 4;
     let endpoints: Vec<_> = endpoints
         .iter()
-        .map(|(host, state, local)| {
+        .map(|(host, state, local, hint)| {
+            // Few are without hints, lest hints never count.
+            let zones = (*hint > 0).then(|| json!([{"name": format!("z{}", hint % 3)}]));
+            let nodes = (*hint > 3).then(|| json!([{"name": format!("n{}", hint % 2)}]));
             json!({
+                "hints": {"forZones": zones, "forNodes": nodes},
                 "addresses": [if v6 { format!("fd10::{host}") } else { format!("10.1.0.{host}") }],
                 "nodeName": if *local { "n1" } else { "n2" },
                 "conditions": {"ready": *state >= 2, "serving": *state >= 1, "terminating": *state == 1},
@@ -340,7 +345,7 @@ proptest! {
         for slice in 1..5 {
             world.apply(&mut table, &Change::RemoveSlice(slice));
         }
-        world.apply(&mut table, &Change::Slice { slice: 0, service: 0, endpoints: vec![(1, 3, true), (2, 3, false)] });
+        world.apply(&mut table, &Change::Slice { slice: 0, service: 0, endpoints: vec![(1, 3, true, 0), (2, 3, false, 0)] });
         for _ in 0..16 {
             table.take_ops().iter().for_each(|op| maps.apply(op));
         }

@@ -1,5 +1,6 @@
 //! `EndpointSlice`.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use crate::validation::{fields, meta, names};
 const ENDPOINTS_LIMIT: usize = 1000;
 const PORTS_LIMIT: usize = 20_000;
 const ADDRESSES_LIMIT: usize = 100;
+const HINTS_LIMIT: usize = 8;
 /// Ports and endpoints printed before "more" are counted.
 const SHOWN: usize = 3;
 
@@ -133,6 +135,15 @@ impl Kind for EndpointSlice {
 }
 
 fn validate_endpoint(errors: &mut Vec<FieldError>, endpoint: &Endpoint, kind: &str, path: &FieldPath) {
+    let hints = endpoint.hints.as_ref();
+    let zones = hints.and_then(|hints| hints.for_zones.as_deref());
+    let nodes = hints.and_then(|hints| hints.for_nodes.as_deref());
+    for (field, names) in [
+        ("forZones", names_of(zones, |zone| &zone.name)),
+        ("forNodes", names_of(nodes, |node| &node.name)),
+    ] {
+        validate_hints(errors, &names, &path.child("hints").child(field));
+    }
     let path = path.child("addresses");
     match endpoint.addresses.len() {
         0 => errors.push(FieldError::required(&path, "must contain at least 1 address")),
@@ -157,6 +168,29 @@ fn validate_endpoint(errors: &mut Vec<FieldError>, endpoint: &Endpoint, kind: &s
     }
 }
 
+fn names_of<T>(hints: Option<&[T]>, name: impl Fn(&T) -> &String) -> Vec<&str> {
+    hints
+        .unwrap_or_default()
+        .iter()
+        .map(|hint| name(hint).as_str())
+        .collect()
+}
+
+fn validate_hints(errors: &mut Vec<FieldError>, names: &[&str], path: &FieldPath) {
+    if names.len() > HINTS_LIMIT {
+        errors.push(FieldError::too_many(path, names.len(), HINTS_LIMIT));
+    }
+    let mut seen = HashSet::new();
+    for (index, name) in names.iter().enumerate() {
+        let path = path.index(index).child("name");
+        if name.is_empty() {
+            errors.push(FieldError::required(path, ""));
+        } else {
+            fields::unique(errors, &path, name, &mut seen);
+        }
+    }
+}
+
 fn shown(all: Vec<String>) -> String {
     match all.len() {
         0 => "<unset>".to_owned(),
@@ -170,6 +204,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn hints_are_few_and_differ() {
+        let zones: Vec<Value> = (0..9).map(|zone| json!({"name": format!("z{zone}")})).collect();
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "metadata": {"name": "a"}, "addressType": "IPv4", "endpoints": [
+                {"addresses": ["10.0.0.1"], "hints": {"forZones": [{"name": "a"}], "forNodes": [{"name": "n"}]}},
+                {"addresses": ["10.0.0.2"], "hints": {"forZones": zones}},
+                {"addresses": ["10.0.0.3"], "hints": {"forNodes": [{"name": "n"}, {"name": "n"}, {"name": ""}]}},
+            ],
+        }))
+        .unwrap();
+        let errors: Vec<String> = Kind::validate(&slice)
+            .iter()
+            .map(|error| error.path.clone())
+            .collect();
+        assert_eq!(
+            errors,
+            [
+                "endpoints[1].hints.forZones",
+                "endpoints[2].hints.forNodes[1].name",
+                "endpoints[2].hints.forNodes[2].name"
+            ]
+        );
+    }
 
     #[test]
     fn cells_and_errors_read_as_upstream() {

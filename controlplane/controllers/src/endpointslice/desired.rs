@@ -4,7 +4,9 @@ use crate::endpointslice::packing::{Group, Groups, group_key};
 use crate::pods;
 use crate::service_pods::{self, Family};
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone,
+};
 use std::sync::Arc;
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -57,13 +59,14 @@ pub(crate) fn desired(
 fn endpoint(service: &Service, pod: &Pod, addresses: Vec<String>, node: Option<&Node>) -> Endpoint {
     let serving = pods::is_ready(pod);
     let terminating = pod.metadata.deletion_timestamp.is_some();
+    let ready = service_pods::publishes_unready(service) || (serving && !terminating);
     let zone = node
         .and_then(|node| node.metadata.labels.as_ref())
         .and_then(|labels| labels.get(ZONE_LABEL));
-    Endpoint {
+    let endpoint = Endpoint {
         addresses,
         conditions: Some(EndpointConditions {
-            ready: Some(service_pods::publishes_unready(service) || (serving && !terminating)),
+            ready: Some(ready),
             serving: Some(serving),
             terminating: Some(terminating),
         }),
@@ -74,7 +77,29 @@ fn endpoint(service: &Service, pod: &Pod, addresses: Vec<String>, node: Option<&
         target_ref: Some(pod_reference(pod)),
         zone: zone.filter(|zone| !zone.is_empty()).cloned(),
         ..Default::default()
+    };
+    Endpoint {
+        hints: hints(service, &endpoint).filter(|_| ready),
+        ..endpoint
     }
+}
+
+/// Which nodes should use a ready endpoint, by the Service's `trafficDistribution` (KEP-3015, KEP-4444): those of
+/// its own zone, and for PreferSameNode its own node before them.
+fn hints(service: &Service, endpoint: &Endpoint) -> Option<EndpointHints> {
+    let spec = service.spec.as_ref()?;
+    let same_node = match spec.traffic_distribution.as_deref() {
+        Some("PreferSameNode") => true,
+        Some("PreferClose" | "PreferSameZone") => false,
+        _ => return None,
+    };
+    let zone = endpoint.zone.clone();
+    let node = endpoint.node_name.clone().filter(|_| same_node);
+    let hints = EndpointHints {
+        for_zones: zone.map(|name| vec![ForZone { name }]),
+        for_nodes: node.map(|name| vec![ForNode { name }]),
+    };
+    (hints != EndpointHints::default()).then_some(hints)
 }
 
 pub(crate) fn pod_reference(pod: &Pod) -> ObjectReference {

@@ -222,6 +222,7 @@ fn same(old: &Endpoint, new: &Endpoint) -> bool {
         && old.hostname == new.hostname
         && old.node_name == new.node_name
         && old.zone == new.zone
+        && old.hints == new.hints
 }
 
 impl Template {

@@ -122,6 +122,45 @@ fn conditions_follow_the_pod() {
 }
 
 #[test]
+fn ready_endpoints_have_the_hints_of_the_traffic_distribution() {
+    let going = json!({ "metadata": { "deletionTimestamp": "2026-01-01T11:00:00Z" } });
+    let (zone, both) = (
+        json!({ "forZones": [{ "name": "z1" }] }),
+        json!({ "forZones": [{ "name": "z1" }], "forNodes": [{ "name": "n1" }] }),
+    );
+    let plain = service(json!({}));
+    let pods = [pod(1, json!({})), pod(2, going)];
+    let mut serial = 0;
+    let mut slices = written(writes(&plain, &pods, &[]), &[], &mut serial);
+    for (distribution, expected) in [
+        (json!("PreferClose"), zone.clone()),
+        (json!("PreferSameNode"), both),
+        (json!("PreferSameZone"), zone),
+        (json!(null), json!(null)),
+    ] {
+        let service = service(json!({ "trafficDistribution": distribution }));
+        let changed = writes(&service, &pods, &slices);
+        assert_eq!(
+            (changed.create.len(), changed.update.len()),
+            (0, 1),
+            "{distribution}"
+        );
+        slices = written(changed, &slices, &mut serial);
+        let hints: Vec<Value> = slices[0]
+            .endpoints
+            .iter()
+            .flatten()
+            .map(|endpoint| serde_json::to_value(&endpoint.hints).unwrap())
+            .collect();
+        assert_eq!(hints, [expected, json!(null)], "{distribution}");
+        assert!(
+            writes(&service, &pods, &slices).is_empty(),
+            "{distribution} again"
+        );
+    }
+}
+
+#[test]
 fn without_pods_a_placeholder_stands() {
     let service = service(json!({}));
     let placeholder = written(writes(&service, &[], &[]), &[], &mut 0);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 use skep_api::{ApiError, ObjectKey};
 use skep_bpf_maps::{MemoryMaps, ServiceMaps};
@@ -50,6 +51,24 @@ async fn services_reach_the_maps_and_follow_their_endpoints() {
     api.put::<Node>(&serde_json::from_value(node).unwrap());
     eventually("the node's address", || {
         is(&maps, "172.29.0.99", 30080, &["10.128.0.3:8080"])
+    })
+    .await;
+    let hinted =
+        |address: &str, zone: &str| json!({"addresses": [address], "hints": {"forZones": [{"name": zone}]}});
+    let slice = json!({
+        "metadata": {"namespace": "default", "name": "web-a", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
+        "endpoints": [hinted("10.128.0.3", "b"), hinted("10.128.0.4", "a")],
+    });
+    api.put::<EndpointSlice>(&serde_json::from_value(slice).unwrap());
+    eventually("the endpoints of all zones", || {
+        is(&maps, "10.64.0.7", 80, &["10.128.0.3:8080", "10.128.0.4:8080"])
+    })
+    .await;
+    let node = json!({"metadata": {"name": "node1", "labels": {"topology.kubernetes.io/zone": "b"}}});
+    api.put::<Node>(&serde_json::from_value(node).unwrap());
+    eventually("those of the node's zone", || {
+        is(&maps, "10.64.0.7", 80, &["10.128.0.3:8080"])
     })
     .await;
     api.remove::<Service>(&ObjectKey {

@@ -59,6 +59,10 @@ fn what_users_get_wrong_is_told_as_upstream() {
             "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
         ),
         (
+            json!({"ports": [{"port": 80}], "trafficDistribution": "PreferFar"}),
+            r#"spec.trafficDistribution: Unsupported value: "PreferFar": supported values: "PreferClose", "PreferSameNode", "PreferSameZone""#,
+        ),
+        (
             json!({"type": "ExternalName"}),
             "spec.externalName: Required value",
         ),
@@ -76,6 +80,7 @@ fn what_users_get_wrong_is_told_as_upstream() {
     }
     for right in [
         json!({"clusterIP": "None"}),
+        json!({"ports": [{"port": 80}], "trafficDistribution": "PreferSameZone"}),
         json!({"type": "ExternalName", "externalName": "a.b."}),
     ] {
         assert!(Kind::validate(&service(right)).is_empty());

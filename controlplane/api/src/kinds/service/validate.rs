@@ -56,6 +56,12 @@ pub(super) fn validate(spec: &ServiceSpec) -> Vec<FieldError> {
             &["Cluster", "Local"],
         );
     }
+    fields::one_of(
+        &mut errors,
+        &path.child("trafficDistribution"),
+        spec.traffic_distribution.as_deref(),
+        &["PreferClose", "PreferSameNode", "PreferSameZone"],
+    );
     let policies = ["SingleStack", "PreferDualStack", "RequireDualStack"];
     fields::one_of(
         &mut errors,
