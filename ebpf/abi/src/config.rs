@@ -26,6 +26,18 @@ plain_struct!(NodeConfig, size = 48, {
     source_port_last: u16 = 42, reserved: u32 = 44,
 });
 
+/// Value of POD_NETWORKS (hash by the cookie of a pod's network namespace).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodAddresses {
+    /// The pod's IPv4 address; unspecified = none.
+    pub ipv4: Address,
+    /// The pod's IPv6 address; unspecified = none.
+    pub ipv6: Address,
+}
+
+plain_struct!(PodAddresses, size = 32, { ipv4: Address = 0, ipv6: Address = 16 });
+
 bit_set! {
     /// Value of POD_RANGES. The longest prefix counts, so that of a node within that of the cluster has both bits.
     PodRange: u32 {

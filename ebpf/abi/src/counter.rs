@@ -34,6 +34,8 @@ counters! {
     SocketStateFull = 4, "socket_state_full";
     /// The tables pointed to nothing (a slot without a backend); the connect was refused.
     SocketTableHole = 5, "socket_table_hole";
+    /// A connect or send was refused: the client is in none of the frontend's source ranges.
+    SocketSourceRange = 10, "socket_source_range";
     /// A packet from outside opened a flow to a backend.
     PacketFlowOpened = 16, "packet_flow_opened";
     /// A pod's packet opened a masqueraded flow.
@@ -91,6 +93,8 @@ counters! {
     PacketTooBig = 44, "packet_too_big";
     /// A packet whose hop limit ran out on this node was answered with "time exceeded".
     PacketHopLimit = 45, "packet_hop_limit";
+    /// Dropped: the client is in none of the frontend's source ranges.
+    DropSourceRange = 48, "drop_source_range";
 }
 
 /// Elements of COUNTERS: room for counters to come without a change of layout.

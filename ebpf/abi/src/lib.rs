@@ -24,7 +24,7 @@ pub mod socket;
 pub mod stats;
 
 pub use address::{Address, PortBe, Protocol};
-pub use config::{NodeConfig, PodRange, PrefixKey};
+pub use config::{NodeConfig, PodAddresses, PodRange, PrefixKey};
 pub use counter::Counter;
 pub use flow::{FlowFlags, FlowKey, FlowValue, Hook};
 pub use fragment::{FragmentKey, FragmentValue};
@@ -33,7 +33,7 @@ pub use plain::{Plain, Scribe};
 pub use report::ReportBudget;
 pub use service::{
     BackendFlags, BackendId, BackendValue, FrontendFlags, FrontendKey, FrontendValue, Scope, ServiceFlags,
-    ServiceId, ServiceValue,
+    ServiceId, ServiceValue, SourceRangeKey,
 };
 pub use socket::{SocketKey, SocketValue};
 pub use stats::{Label, ServiceName, ServiceSerial, ServiceStats};

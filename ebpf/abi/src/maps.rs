@@ -1,12 +1,12 @@
 //! Names, shapes and default sizes of the maps, and the fingerprint of all of them.
 
-use crate::config::{NodeConfig, PodRange, PrefixKey};
+use crate::config::{NodeConfig, PodAddresses, PodRange, PrefixKey};
 use crate::counter::COUNTER_SLOTS;
 use crate::flow::{FlowKey, FlowValue};
 use crate::fragment::{FragmentKey, FragmentValue};
 use crate::plain::{HASH_START, Plain, Scribe, mix, mix_text};
 use crate::report::ReportBudget;
-use crate::service::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceValue};
+use crate::service::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceValue, SourceRangeKey};
 use crate::socket::{SocketKey, SocketValue};
 use crate::stats::{ServiceName, ServiceSerial, ServiceStats};
 
@@ -117,12 +117,17 @@ pub const SERVICE_STATS: MapSpec =
 /// [`ServiceSerial`] → [`ServiceName`].
 pub const SERVICE_NAMES: MapSpec =
     MapSpec::of::<ServiceSerial, ServiceName>("SERVICE_NAMES", MapKind::Hash, 65_536);
+/// (service, clients) → 1: who may use the service's restricted frontends.
+pub const SOURCE_RANGES: MapSpec =
+    MapSpec::of::<SourceRangeKey, u32>("SOURCE_RANGES", MapKind::LpmTrie, 65_536);
 /// Prefixes that hold service addresses and nothing else.
 pub const SERVICE_RANGES: MapSpec = MapSpec::of::<PrefixKey, u32>("SERVICE_RANGES", MapKind::LpmTrie, 1_024);
 /// Destinations that pods reach with their own address.
 pub const NON_MASQUERADE: MapSpec = MapSpec::of::<PrefixKey, u32>("NON_MASQUERADE", MapKind::LpmTrie, 16_384);
 /// Addresses of pods.
 pub const POD_RANGES: MapSpec = MapSpec::of::<PrefixKey, PodRange>("POD_RANGES", MapKind::LpmTrie, 256);
+/// Cookie of a pod's network namespace → [`PodAddresses`].
+pub const POD_NETWORKS: MapSpec = MapSpec::of::<u64, PodAddresses>("POD_NETWORKS", MapKind::Hash, 4_096);
 /// (socket, backend) → the frontend it dialled.
 pub const SOCKET_REVERSE: MapSpec =
     MapSpec::of::<SocketKey, SocketValue>("SOCKET_REVERSE", MapKind::LruHash, 131_072);
@@ -144,16 +149,18 @@ pub const COUNTERS: MapSpec = MapSpec::of::<u32, u64>("COUNTERS", MapKind::PerCp
 pub const LAYOUT: MapSpec = MapSpec::of::<u32, u64>("LAYOUT", MapKind::Array, 1);
 
 /// Every map, in the order they are created. [`LAYOUT`] comes last: it says that the others are whole.
-pub const ALL: [&MapSpec; 17] = [
+pub const ALL: [&MapSpec; 19] = [
     &FRONTENDS,
     &SERVICES,
     &SLOTS,
     &BACKENDS,
     &SERVICE_STATS,
     &SERVICE_NAMES,
+    &SOURCE_RANGES,
     &SERVICE_RANGES,
     &NON_MASQUERADE,
     &POD_RANGES,
+    &POD_NETWORKS,
     &SOCKET_REVERSE,
     &SOCKET_CHOICE,
     &FLOWS,

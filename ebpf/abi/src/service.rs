@@ -5,6 +5,7 @@
 //! service port at once.
 
 use crate::address::{Address, PortBe, Protocol};
+use crate::config::PrefixKey;
 use crate::plain::{Plain, bit_set, plain_struct};
 use crate::stats::ServiceSerial;
 
@@ -72,6 +73,8 @@ bit_set! {
         SPLIT = 1 << 8;
         /// externalTrafficPolicy Local: without a local backend packets from outside are dropped, not refused.
         LOCAL_ONLY = 1 << 9;
+        /// Only clients in the SOURCE_RANGES of the service may use it.
+        RESTRICTED = 1 << 10;
     }
 }
 
@@ -86,6 +89,55 @@ pub struct FrontendValue {
 }
 
 plain_struct!(FrontendValue, size = 8, { service: ServiceId = 0, flags: FrontendFlags = 4 });
+
+/// Key of SOURCE_RANGES (longest-prefix trie; the value is 1): clients that may use the restricted frontends of a
+/// service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceRangeKey {
+    /// Significant leading bits of `service` and `address`, 32 to 160; IPv4 prefixes count from 128.
+    pub prefix_length: u32,
+    /// The service, as it is.
+    pub service: ServiceId,
+    /// The network address.
+    pub address: Address,
+}
+
+plain_struct!(SourceRangeKey, size = 24, {
+    prefix_length: u32 = 0, service: ServiceId = 4, address: Address = 8,
+});
+
+impl SourceRangeKey {
+    /// The service's bits, which all are significant.
+    const SERVICE_BITS: u32 = 32;
+
+    /// The clients of `prefix`.
+    pub const fn new(service: ServiceId, prefix: PrefixKey) -> Self {
+        Self {
+            prefix_length: Self::SERVICE_BITS + prefix.prefix_length,
+            service,
+            address: prefix.address,
+        }
+    }
+
+    /// The clients.
+    pub const fn prefix(&self) -> PrefixKey {
+        PrefixKey {
+            prefix_length: self.prefix_length.saturating_sub(Self::SERVICE_BITS),
+            address: self.address,
+        }
+    }
+
+    /// To look up one client.
+    #[inline(always)]
+    pub const fn of_client(service: ServiceId, client: Address) -> Self {
+        Self {
+            prefix_length: Self::SERVICE_BITS + 128,
+            service,
+            address: client,
+        }
+    }
+}
 
 bit_set! {
     /// Properties of a service port. No bit is interpreted yet; ClientIP affinity and the choice algorithm

@@ -2,8 +2,9 @@
 
 use skep_abi::{
     Address, BackendFlags, BackendId, BackendValue, Counter, FlowFlags, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendFlags, FrontendKey, FrontendValue, NodeConfig, PodRange, PortBe, Protocol,
-    ReportBudget, Scope, ServiceFlags, ServiceId, ServiceSerial, ServiceValue, SocketKey, SocketValue,
+    FragmentValue, FrontendFlags, FrontendKey, FrontendValue, NodeConfig, PodRange, PortBe, PrefixKey,
+    Protocol, ReportBudget, Scope, ServiceFlags, ServiceId, ServiceSerial, ServiceValue, SocketKey,
+    SocketValue, SourceRangeKey,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -43,6 +44,9 @@ pub(crate) struct World {
     pub(crate) no_way: Option<Refusal>,
     pub(crate) no_way_to: Option<Address>,
     pub(crate) reports: RefCell<ReportBudget>,
+    pub(crate) source_ranges: Vec<SourceRangeKey>,
+    /// The IPv4 and the IPv6 address of whoever has the socket.
+    pub(crate) clients: (Address, Address),
     /// Flow entries that find no room any more.
     pub(crate) flow_limit: Option<usize>,
     /// What another CPU inserts just before the next insertion.
@@ -146,6 +150,11 @@ impl World {
         self.frontends.insert(key, FrontendValue { service, flags });
     }
 
+    pub(crate) fn add_source_range(&mut self, service: ServiceId, network: &str, length: u8) {
+        let prefix = PrefixKey::new(address(network), length);
+        self.source_ranges.push(SourceRangeKey::new(service, prefix));
+    }
+
     /// Points the slots of the first service at the backends that are left.
     pub(crate) fn refill_slots(&mut self) {
         self.slots = self.backends.keys().copied().collect();
@@ -173,6 +182,15 @@ impl ServiceTables for World {
 
     fn backend(&self, id: BackendId) -> Option<&BackendValue> {
         self.backends.get(&id)
+    }
+
+    fn in_source_ranges(&self, service: ServiceId, client: &Address) -> bool {
+        let bits = |address: &Address| u128::from_be_bytes(address.octets());
+        self.source_ranges.iter().any(|range| {
+            let length = range.prefix_length - 32;
+            let differing = bits(&range.address) ^ bits(client);
+            range.service == service && differing.leading_zeros() >= length
+        })
     }
 
     fn in_service_range(&self, address: &Address) -> bool {
@@ -223,6 +241,14 @@ impl SocketTables for World {
 
     fn in_node_network(&self) -> bool {
         self.in_node_network
+    }
+
+    fn client(&self, remote: &Address) -> Address {
+        if remote.is_ipv4() {
+            self.clients.0
+        } else {
+            self.clients.1
+        }
     }
 }
 

@@ -172,6 +172,11 @@ fn open<W: PacketWorld>(world: &W, header: &Header, now_s: u32, value: &mut Flow
         Lookup::Foreign => return Err(Ending::Verdict(Verdict::Pass)),
         _ => return Err(Counter::DropNoService.into()),
     };
+    if frontend.flags.contains(FrontendFlags::RESTRICTED)
+        && !world.in_source_ranges(frontend.service, &key.source)
+    {
+        return Err(Verdict::Drop(Counter::DropSourceRange));
+    }
     if key.protocol == Protocol::TCP && !header.is_tcp_opening() {
         return Err(refuse(world, &frontend, Counter::PacketStray, Counter::DropStray));
     }

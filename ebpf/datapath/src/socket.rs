@@ -1,7 +1,8 @@
 //! What the socket hooks do to connect, sendmsg, recvmsg and getpeername.
 
 use skep_abi::{
-    Address, BackendFlags, BackendId, BackendValue, Counter, PortBe, Protocol, SocketKey, SocketValue,
+    Address, BackendFlags, BackendId, BackendValue, Counter, FrontendFlags, PortBe, Protocol, SocketKey,
+    SocketValue,
 };
 
 use crate::account::{self, Event};
@@ -52,7 +53,8 @@ impl Target {
 pub fn connect<T: ServiceTables + SocketTables>(tables: &T, target: &Target) -> SocketVerdict {
     let frontend = match frontend_of(tables, target) {
         Ok(frontend) => frontend,
-        Err(verdict) => return verdict,
+        Err(None) => return SocketVerdict::Pass,
+        Err(Some(reason)) => return SocketVerdict::Refuse(reason),
     };
     match select::choose(tables, frontend) {
         Choice::Backend(id, backend) => {
@@ -75,7 +77,8 @@ pub fn connect<T: ServiceTables + SocketTables>(tables: &T, target: &Target) -> 
 pub fn send<T: ServiceTables + SocketTables>(tables: &T, target: &Target) -> SocketVerdict {
     let frontend = match frontend_of(tables, target) {
         Ok(frontend) => frontend,
-        Err(verdict) => return verdict,
+        Err(None) => return SocketVerdict::Pass,
+        Err(Some(reason)) => return SocketVerdict::Refuse(reason),
     };
     let choice_key = target.key(target.address, target.port);
     if let Some(chosen) = tables.choice(&choice_key)
@@ -111,11 +114,13 @@ pub fn original<T: SocketTables>(tables: &T, remote: &Target) -> Option<(Address
     Some((value.address, value.port))
 }
 
+/// The service behind what is dialled. Err: why the call is refused, or None when it goes on as it is. (Not a
+/// [`SocketVerdict`], which compiles to a copy of bytes that [`SocketVerdict::Pass`] does not have.)
 #[inline(always)]
 fn frontend_of<T: ServiceTables + SocketTables>(
     tables: &T,
     target: &Target,
-) -> Result<skep_abi::ServiceId, SocketVerdict> {
+) -> Result<skep_abi::ServiceId, Option<Counter>> {
     // A loopback node port is the node's: in a pod, loopback is the pod's own.
     let found = if target.address.is_loopback() && !tables.in_node_network() {
         Lookup::Foreign
@@ -123,14 +128,22 @@ fn frontend_of<T: ServiceTables + SocketTables>(
         lookup::for_socket(tables, target.address, target.port, target.protocol)
     };
     match found {
+        Lookup::Frontend(frontend) if frontend.flags.contains(FrontendFlags::RESTRICTED) => {
+            let client = tables.client(&target.address);
+            if tables.in_source_ranges(frontend.service, &client) {
+                Ok(frontend.service)
+            } else {
+                Err(Some(Counter::SocketSourceRange))
+            }
+        }
         Lookup::Frontend(frontend) => Ok(frontend.service),
-        Lookup::NoService => Err(SocketVerdict::Refuse(Counter::SocketNoService)),
+        Lookup::NoService => Err(Some(Counter::SocketNoService)),
         Lookup::Foreign => {
             let key = target.key(target.address, target.port);
             if tables.reverse(&key).is_some() {
                 tables.remove_reverse(&key);
             }
-            Err(SocketVerdict::Pass)
+            Err(None)
         }
     }
 }
@@ -173,8 +186,6 @@ fn is_alive<T: ServiceTables>(tables: &T, chosen: &SocketValue) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use skep_abi::FrontendFlags;
-
     use super::*;
     use crate::fake::{World, address};
 
@@ -234,6 +245,40 @@ mod tests {
         assert_eq!(connect(&world, &to), SocketVerdict::Pass);
         world.in_node_network = true;
         assert!(matches!(connect(&world, &to), SocketVerdict::Redirect(..)));
+    }
+
+    #[test]
+    fn restricted_frontend_admits_clients_of_its_ranges_only() {
+        let mut world = world_with(&["10.128.0.5:53"]);
+        let service = skep_abi::ServiceId(1);
+        let restricted = FrontendFlags::LOAD_BALANCER.with(FrontendFlags::RESTRICTED);
+        for at in ["198.51.100.1:53", "[2001:db8::1]:53"] {
+            world.add_frontend(at, Protocol::UDP, service, restricted);
+        }
+        let (v4, v6) = ("198.51.100.1", "2001:db8::1");
+        let to = |at: &str| target(at, 53, Protocol::UDP);
+        let refused = SocketVerdict::Refuse(Counter::SocketSourceRange);
+        world.clients = (address("10.128.0.7"), address("fd00:128::7"));
+        for at in [v4, v6] {
+            assert_eq!(send(&world, &to(at)), refused, "no range at all");
+        }
+        world.add_source_range(service, "10.128.0.7", 32);
+        assert!(matches!(send(&world, &to(v4)), SocketVerdict::Redirect(..)));
+        assert_eq!(connect(&world, &to(v6)), refused, "ranges of the other family");
+        world.add_source_range(service, "fd00:128::", 64);
+        assert!(matches!(connect(&world, &to(v6)), SocketVerdict::Redirect(..)));
+        world.clients.0 = address("10.128.0.8");
+        assert_eq!(
+            send(&world, &to(v4)),
+            refused,
+            "another client, also where a choice is stored"
+        );
+        assert!(matches!(
+            send(&world, &to("10.64.0.10")),
+            SocketVerdict::Redirect(..)
+        ));
+        world.clients.0 = Address::UNSPECIFIED;
+        assert_eq!(send(&world, &to(v4)), refused, "who is not known");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub trait ServiceTables {
     fn slot(&self, index: u32) -> Option<BackendId>;
     /// BACKENDS.
     fn backend(&self, id: BackendId) -> Option<&BackendValue>;
+    /// Whether `client` lies in the service's SOURCE_RANGES.
+    fn in_source_ranges(&self, service: ServiceId, client: &Address) -> bool;
     /// Whether `address` lies in SERVICE_RANGES.
     fn in_service_range(&self, address: &Address) -> bool;
     /// A uniformly distributed number, new at every call.
@@ -46,6 +48,9 @@ pub trait SocketTables {
     fn remove_reverse(&self, key: &SocketKey);
     /// Whether the socket lives in the node's own network namespace.
     fn in_node_network(&self) -> bool;
+    /// The address by which the socket's namespace reaches `remote`: the node's, or the pod's by POD_NETWORKS.
+    /// Unspecified when it is not known.
+    fn client(&self, remote: &Address) -> Address;
 }
 
 /// How an insertion went that must not replace anything.

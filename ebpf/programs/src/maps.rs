@@ -9,8 +9,8 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap};
 use skep_abi::{
     Address, BackendId, BackendValue, Counter, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendKey,
-    FrontendValue, NodeConfig, Plain, PodRange, PrefixKey, ReportBudget, ServiceSerial, ServiceStats, ServiceValue,
-    SocketKey, SocketValue, maps as spec,
+    FrontendValue, NodeConfig, Plain, PodAddresses, PodRange, PrefixKey, ReportBudget, ServiceId,
+    ServiceSerial, ServiceStats, ServiceValue, SocketKey, SocketValue, SourceRangeKey, maps as spec,
 };
 use skep_datapath::account::Event;
 
@@ -30,11 +30,16 @@ pub static BACKENDS: Array<BackendValue> = Array::pinned(spec::BACKENDS.default_
 pub static SERVICE_STATS: PerCpuHashMap<ServiceSerial, ServiceStats> =
     PerCpuHashMap::pinned(spec::SERVICE_STATS.default_entries, BPF_F_NO_PREALLOC);
 #[map]
+pub static SOURCE_RANGES: LpmTrie<[u32; 5], u32> = LpmTrie::pinned(spec::SOURCE_RANGES.default_entries, 0);
+#[map]
 pub static SERVICE_RANGES: LpmTrie<Address, u32> = LpmTrie::pinned(spec::SERVICE_RANGES.default_entries, 0);
 #[map]
 pub static NON_MASQUERADE: LpmTrie<Address, u32> = LpmTrie::pinned(spec::NON_MASQUERADE.default_entries, 0);
 #[map]
 pub static POD_RANGES: LpmTrie<Address, PodRange> = LpmTrie::pinned(spec::POD_RANGES.default_entries, 0);
+#[map]
+pub static POD_NETWORKS: HashMap<u64, PodAddresses> =
+    HashMap::pinned(spec::POD_NETWORKS.default_entries, BPF_F_NO_PREALLOC);
 #[map]
 pub static SOCKET_REVERSE: LruHashMap<SocketKey, SocketValue> =
     LruHashMap::pinned(spec::SOCKET_REVERSE.default_entries, 0);
@@ -78,6 +83,15 @@ fn find_prefix(trie: *mut c_void, address: &Address) -> *mut c_void {
     };
     // SAFETY: the map's key type has PrefixKey's size (asserted), and the key lives on the stack.
     unsafe { bpf_map_lookup_elem(trie, core::ptr::from_ref(&key).cast()) }
+}
+
+/// Whether the client lies in one of the service's ranges. A function of its own for the sake of the stack.
+#[inline(never)]
+pub fn in_source_ranges(service: ServiceId, client: &Address) -> bool {
+    const _: () = assert!(size_of::<Key<[u32; 5]>>() == size_of::<SourceRangeKey>());
+    let key = SourceRangeKey::of_client(service, *client);
+    // SAFETY: the map's key type has SourceRangeKey's size (asserted), and the key lives on the stack.
+    !unsafe { bpf_map_lookup_elem(handle(&SOURCE_RANGES), core::ptr::from_ref(&key).cast()) }.is_null()
 }
 
 /// Copies an LRU entry.

@@ -5,8 +5,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{
-    bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_loop, bpf_redirect_neigh,
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_loop,
+    bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use skep_abi::{
     Address, Counter, FlowFlags, FlowKey, FlowValue, FragmentKey, FragmentValue, NodeConfig, Plain, PodRange,

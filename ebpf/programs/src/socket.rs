@@ -119,4 +119,23 @@ impl SocketTables for World<*mut bpf_sock_addr> {
             .get(0)
             .is_some_and(|config| config.netns_cookie == cookie)
     }
+
+    #[inline(always)]
+    fn client(&self, remote: &Address) -> Address {
+        // SAFETY: the context is valid while the program runs.
+        let cookie = unsafe { bpf_get_netns_cookie(self.context.cast()) };
+        let v4 = remote.is_ipv4();
+        if let Some(config) = maps::CONFIG.get(0)
+            && config.netns_cookie == cookie
+        {
+            return if v4 { config.ipv4 } else { config.ipv6 };
+        }
+        // SAFETY: the value is copied at once; the map is BPF_F_NO_PREALLOC, so elements are not reused while the
+        // program runs.
+        match unsafe { maps::POD_NETWORKS.get(&cookie) } {
+            Some(pod) if v4 => pod.ipv4,
+            Some(pod) => pod.ipv6,
+            None => Address::UNSPECIFIED,
+        }
+    }
 }

@@ -39,6 +39,11 @@ impl<C> ServiceTables for World<C> {
     }
 
     #[inline(always)]
+    fn in_source_ranges(&self, service: ServiceId, client: &Address) -> bool {
+        maps::in_source_ranges(service, client)
+    }
+
+    #[inline(always)]
     fn in_service_range(&self, address: &Address) -> bool {
         maps::longest_prefix(&maps::SERVICE_RANGES, address).is_some()
     }

@@ -38,6 +38,8 @@ pub struct AgentConfig {
     pub service_cidr: IpNet,
     /// The nodes' addresses, which pods reach with their own address.
     pub node_cidr: IpNet,
+    /// Whether loadBalancerSourceRanges bind the node ports of their Service, too.
+    pub restrict_node_ports: bool,
     /// The cluster DNS Service's address.
     pub cluster_dns: IpAddr,
     /// The domain of cluster names.

@@ -1,12 +1,14 @@
 //! Pods' networks: the plugin's other half, and the collection of what dead sandboxes left.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use skep_client::Client;
-use skep_cni::agent::{AgentHandle, CniConfig};
+use skep_cni::agent::{AgentHandle, CniConfig, Observer, ObserverError};
 use skep_cni::{Install, agent as cni, install};
 use skep_cri::Runtime;
 use skep_loader::Dataplane;
@@ -39,6 +41,7 @@ pub(crate) async fn run(
         pod_cidr,
         mtu: POD_MTU,
         state_dir: config.state_dir.join("cni"),
+        observer: Arc::new(Sockets(dataplane)),
     })
     .await?;
     install(&Install {
@@ -51,6 +54,20 @@ pub(crate) async fn run(
     tokio::select! {
         served = cni::serve(handle.clone(), shutdown) => Ok(served?),
         never = collector => match never {},
+    }
+}
+
+/// Tells the dataplane whose sockets are whose.
+#[derive(Debug)]
+struct Sockets(Arc<Dataplane>);
+
+impl Observer for Sockets {
+    fn connected(&self, netns: BorrowedFd<'_>, address: IpAddr) -> Result<(), ObserverError> {
+        Ok(self.0.add_pod(netns, address)?)
+    }
+
+    fn disconnected(&self, address: IpAddr) -> Result<(), ObserverError> {
+        Ok(self.0.remove_pod(address)?)
     }
 }
 

@@ -165,6 +165,7 @@ fn proxy_config(config: &AgentConfig) -> ProxyConfig {
     ProxyConfig {
         node_name: config.node_name.clone(),
         node_addresses: vec![config.node_ip],
+        restrict_node_ports: config.restrict_node_ports,
         node_local: vec![(namespace.to_owned(), name.to_owned(), config.node_dns)],
         health: SocketAddr::new(config.node_ip, PROXY_HEALTH_PORT),
     }

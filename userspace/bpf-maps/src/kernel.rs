@@ -7,7 +7,7 @@ use std::path::Path;
 
 use skep_abi::{
     BackendId, BackendValue, FrontendKey, FrontendValue, MapKind, MapSpec, Plain, PrefixKey, ServiceId,
-    ServiceName, ServiceSerial, ServiceValue, maps,
+    ServiceName, ServiceSerial, ServiceValue, SourceRangeKey, maps,
 };
 
 use crate::{Cursor, KernelCounts, MapError, ServiceCounts, ServiceMaps, Stripe, Table, sys};
@@ -481,6 +481,7 @@ pub struct KernelMaps {
     backends: KernelTable<BackendId, BackendValue>,
     service_names: KernelTable<ServiceSerial, ServiceName>,
     service_counts: KernelCounts,
+    source_ranges: KernelTable<SourceRangeKey, u32>,
     service_ranges: KernelTable<PrefixKey, u32>,
     non_masquerade: KernelTable<PrefixKey, u32>,
 }
@@ -500,6 +501,7 @@ impl KernelMaps {
             backends: KernelTable::new(open(&maps::BACKENDS)?)?,
             service_names: KernelTable::new(open(&maps::SERVICE_NAMES)?)?,
             service_counts: KernelCounts::new(open(&maps::SERVICE_STATS)?),
+            source_ranges: KernelTable::new(open(&maps::SOURCE_RANGES)?)?,
             service_ranges: KernelTable::new(open(&maps::SERVICE_RANGES)?)?,
             non_masquerade: KernelTable::new(open(&maps::NON_MASQUERADE)?)?,
         })
@@ -529,6 +531,10 @@ impl ServiceMaps for KernelMaps {
 
     fn service_counts(&self) -> &dyn ServiceCounts {
         &self.service_counts
+    }
+
+    fn source_ranges(&self) -> &dyn Table<SourceRangeKey, u32> {
+        &self.source_ranges
     }
 
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use skep_abi::{
     BackendId, BackendValue, FrontendKey, FrontendValue, MapKind, MapSpec, Plain, PrefixKey, ServiceId,
-    ServiceName, ServiceSerial, ServiceValue, maps,
+    ServiceName, ServiceSerial, ServiceValue, SourceRangeKey, maps,
 };
 
 use crate::{Cursor, MapError, MemoryCounts, ServiceCounts, ServiceMaps, Stripe, Table};
@@ -28,6 +28,7 @@ pub struct MemoryMaps {
     backends: MemoryTable<BackendId, BackendValue>,
     service_names: MemoryTable<ServiceSerial, ServiceName>,
     service_counts: MemoryCounts,
+    source_ranges: MemoryTable<SourceRangeKey, u32>,
     service_ranges: MemoryTable<PrefixKey, u32>,
     non_masquerade: MemoryTable<PrefixKey, u32>,
     faults: Arc<Mutex<Faults>>,
@@ -55,6 +56,7 @@ impl MemoryMaps {
             backends: MemoryTable::new(&maps::BACKENDS, capacity(&maps::BACKENDS), &faults),
             service_names: MemoryTable::new(&maps::SERVICE_NAMES, capacity(&maps::SERVICE_NAMES), &faults),
             service_counts: MemoryCounts::default(),
+            source_ranges: MemoryTable::new(&maps::SOURCE_RANGES, capacity(&maps::SOURCE_RANGES), &faults),
             service_ranges: MemoryTable::new(&maps::SERVICE_RANGES, capacity(&maps::SERVICE_RANGES), &faults),
             non_masquerade: MemoryTable::new(&maps::NON_MASQUERADE, capacity(&maps::NON_MASQUERADE), &faults),
             faults,
@@ -106,6 +108,10 @@ impl ServiceMaps for MemoryMaps {
 
     fn service_counts(&self) -> &dyn ServiceCounts {
         &self.service_counts
+    }
+
+    fn source_ranges(&self) -> &dyn Table<SourceRangeKey, u32> {
+        &self.source_ranges
     }
 
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32> {

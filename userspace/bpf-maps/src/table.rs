@@ -2,7 +2,7 @@
 
 use skep_abi::{
     BackendId, BackendValue, FrontendKey, FrontendValue, MapSpec, PrefixKey, ServiceId, ServiceName,
-    ServiceSerial, ServiceStats, ServiceValue,
+    ServiceSerial, ServiceStats, ServiceValue, SourceRangeKey,
 };
 
 use crate::MapError;
@@ -108,6 +108,8 @@ pub trait ServiceMaps: Send + Sync {
     fn service_names(&self) -> &dyn Table<ServiceSerial, ServiceName>;
     /// What is counted of service ports.
     fn service_counts(&self) -> &dyn ServiceCounts;
+    /// Clients that may use a service's restricted frontends; the value is 1.
+    fn source_ranges(&self) -> &dyn Table<SourceRangeKey, u32>;
     /// Prefixes that hold service addresses and nothing else; the value is 1.
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32>;
     /// Destinations that pods reach with their own address; the value is 1.

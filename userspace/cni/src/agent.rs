@@ -7,7 +7,10 @@ mod attachments;
 mod conversation;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +37,28 @@ pub struct CniConfig {
     pub mtu: u32,
     /// Folder for the journal of addresses; it is made.
     pub state_dir: PathBuf,
+    /// Who is told of them.
+    pub observer: Arc<dyn Observer>,
 }
+
+/// Is told of pods' networks as they come and go.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// A pod has this address in this network namespace, in which nothing runs yet. Told again for the same address
+    /// when the attachment is made anew.
+    ///
+    /// # Errors
+    /// Fails the ADD.
+    fn connected(&self, netns: BorrowedFd<'_>, address: IpAddr) -> Result<(), ObserverError>;
+
+    /// The address is no pod's any more. Told also of addresses of which [`Observer::connected`] was not.
+    ///
+    /// # Errors
+    /// Fails the DEL.
+    fn disconnected(&self, address: IpAddr) -> Result<(), ObserverError>;
+}
+
+/// Why an [`Observer`] did not take note.
+pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A node's pod networks. Cheap to clone; all clones are one.
 #[derive(Clone)]

@@ -61,6 +61,12 @@ pub enum CniError {
         /// What is wrong.
         what: String,
     },
+    /// Whoever is told of pods' networks did not take note.
+    #[error("cannot tell of the pod's network")]
+    Observer {
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A task of the agent panicked.
     #[error("a task of the network agent failed")]
     Task(#[from] tokio::task::JoinError),

@@ -1,13 +1,15 @@
 //! A real containerd asks the plugin. Needs root, containerd, runc and busybox-static.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use nix::sched::{CloneFlags, unshare};
-use skep_cni::agent::{self, CniConfig};
+use skep_cni::agent::{self, CniConfig, Observer, ObserverError};
 use skep_cni::{Install, install, sysctl};
 use skep_cri::testing::{TestContainerd, with_containerd};
 use skep_cri::{Containerd, Runtime, v1};
@@ -49,6 +51,20 @@ fn config(containerd: &TestContainerd) -> CniConfig {
         pod_cidr: SERVED.parse().expect("a range"),
         mtu: 1500,
         state_dir: containerd.directory().join("agent"),
+        observer: Arc::new(Unheard),
+    }
+}
+
+#[derive(Debug)]
+struct Unheard;
+
+impl Observer for Unheard {
+    fn connected(&self, _netns: BorrowedFd<'_>, _address: IpAddr) -> Result<(), ObserverError> {
+        Ok(())
+    }
+
+    fn disconnected(&self, _address: IpAddr) -> Result<(), ObserverError> {
+        Ok(())
     }
 }
 

@@ -8,9 +8,10 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -19,7 +20,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 use skep_api::ObjectKey;
 use skep_client::testing::FakeTransport;
-use skep_cni::agent::{self, AgentHandle, CniConfig};
+use skep_cni::agent::{self, AgentHandle, CniConfig, Observer, ObserverError};
 use skep_cni::{CniError, node_routes, sysctl};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -147,6 +148,7 @@ impl Pod {
 struct Agent {
     folder: tempfile::TempDir,
     handle: AgentHandle,
+    heard: Arc<Heard>,
     serving: JoinHandle<Result<(), CniError>>,
     shutdown: CancellationToken,
 }
@@ -157,7 +159,12 @@ impl Agent {
     }
 
     async fn start_in(folder: tempfile::TempDir) -> Self {
-        let handle = agent::open(config(&folder)).await.unwrap();
+        let heard = Arc::new(Heard::default());
+        let config_of_agent = CniConfig {
+            observer: Arc::<Heard>::clone(&heard),
+            ..config(&folder)
+        };
+        let handle = agent::open(config_of_agent).await.unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(agent::serve(handle.clone(), shutdown.clone()));
         let socket = config(&folder).socket;
@@ -168,6 +175,7 @@ impl Agent {
         Self {
             folder,
             handle,
+            heard,
             serving,
             shutdown,
         }
@@ -213,6 +221,29 @@ impl Agent {
     }
 }
 
+/// What the agent told of its pods: an address, and the namespace's inode while it is connected.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<(IpAddr, Option<u64>)>>);
+
+impl Heard {
+    fn take(&self) -> Vec<(IpAddr, Option<u64>)> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Observer for Heard {
+    fn connected(&self, netns: BorrowedFd<'_>, address: IpAddr) -> Result<(), ObserverError> {
+        let inode = nix::sys::stat::fstat(netns)?.st_ino;
+        self.0.lock().unwrap().push((address, Some(inode)));
+        Ok(())
+    }
+
+    fn disconnected(&self, address: IpAddr) -> Result<(), ObserverError> {
+        self.0.lock().unwrap().push((address, None));
+        Ok(())
+    }
+}
+
 fn run_plugin(environment: [(&str, String); 4], stdin: &Value) -> Result<Value, u64> {
     let mut plugin = Command::new(env!("CARGO_BIN_EXE_skep-cni"))
         .env_clear()
@@ -245,6 +276,7 @@ fn config(folder: &tempfile::TempDir) -> CniConfig {
         pod_cidr: "10.200.7.0/24".parse().unwrap(),
         mtu: MTU,
         state_dir: folder.path().join("state"),
+        observer: Arc::new(Heard::default()),
     }
 }
 
@@ -397,6 +429,29 @@ fn a_restarted_agent_knows_its_pods() {
         assert_eq!(agent.handle.retain(&HashSet::new()).await.unwrap(), 1);
         assert_eq!(routes(), [hex(second)]);
         assert_eq!(devices().len(), 1);
+        agent.stop().await;
+    });
+}
+
+#[test]
+fn who_asked_is_told_which_namespace_has_which_address() {
+    on_node(|| async {
+        let agent = Agent::start().await;
+        let pod = Pod::new();
+        let inode = std::os::unix::fs::MetadataExt::ino(&pod.netns.metadata().unwrap());
+        let address = address_of(&agent.plugin("ADD", "c", &pod.path()).await.unwrap());
+        assert_eq!(agent.heard.take(), [(address, Some(inode))]);
+        agent.plugin("DEL", "c", &pod.path()).await.unwrap();
+        agent.plugin("DEL", "c", &pod.path()).await.unwrap();
+        assert_eq!(agent.heard.take(), [(address, None)], "once");
+        agent.plugin("ADD", "c", &pod.path()).await.unwrap();
+        let agent = Agent::start_in(agent.stop().await).await;
+        assert_eq!(agent.handle.retain(&HashSet::new()).await.unwrap(), 1);
+        let heard = agent.heard.take();
+        assert!(
+            matches!(heard[..], [(_, None)]),
+            "also of what a dead agent connected: {heard:?}"
+        );
         agent.stop().await;
     });
 }

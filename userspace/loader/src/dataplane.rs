@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::attach::{Attached, Attachment, Target, remove_others};
 use crate::lock::NodeLock;
 use crate::objects::{HookKind, OBJECTS, ObjectSpec, ProgramSpec};
 use crate::pins::{self, LINKS, PinnedMaps};
+use crate::pods::{self, Pods};
 use crate::status::{self, DataplaneStatus};
 use crate::{DataplaneConfig, LoadError, features, mounts};
 
@@ -25,6 +27,7 @@ pub struct Dataplane {
     config: DataplaneConfig,
     service_maps: Arc<KernelMaps>,
     pod_ranges: KernelTable<PrefixKey, PodRange>,
+    pods: Pods,
     _lock: NodeLock,
 }
 
@@ -48,6 +51,7 @@ impl Dataplane {
         let pod_ranges = KernelTable::new(pinned.handle(&maps::POD_RANGES)?)?;
         write_pod_ranges(&pod_ranges, &config.cluster_pod_cidrs, &config.pod_cidrs)?;
         write_node(&config, &pinned)?;
+        let pods = Pods(KernelTable::new(pinned.handle(&maps::POD_NETWORKS)?)?);
         let targets = targets(&config)?;
         let mut loaded = Vec::with_capacity(objects.len());
         for (object, bytes) in objects {
@@ -58,6 +62,7 @@ impl Dataplane {
             config,
             service_maps,
             pod_ranges,
+            pods,
             _lock: lock,
         })
     }
@@ -73,6 +78,22 @@ impl Dataplane {
     /// [`LoadError::Map`].
     pub fn set_pod_cidrs(&self, pod_cidrs: &[IpNet]) -> Result<(), LoadError> {
         write_pod_ranges(&self.pod_ranges, &self.config.cluster_pod_cidrs, pod_cidrs)
+    }
+
+    /// A pod has this address in this network namespace: what its sockets dial is the dialling of that client.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`], [`LoadError::Io`] when the namespace cannot be entered.
+    pub fn add_pod(&self, netns: BorrowedFd<'_>, address: IpAddr) -> Result<(), LoadError> {
+        self.pods.add(netns, address)
+    }
+
+    /// No pod has this address any more; fine when none had.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`].
+    pub fn remove_pod(&self, address: IpAddr) -> Result<(), LoadError> {
+        Ok(self.pods.remove(address)?)
     }
 
     /// What the kernel holds.
@@ -124,7 +145,7 @@ fn write_node(config: &DataplaneConfig, pinned: &PinnedMaps) -> Result<(), LoadE
         address.map_or(Address::UNSPECIFIED, |address: &IpAddr| (*address).into())
     };
     let node = NodeConfig {
-        netns_cookie: netns_cookie()?,
+        netns_cookie: pods::netns_cookie()?,
         ipv4: first(true),
         ipv6: first(false),
         source_port_first: config.source_ports.0,
@@ -180,36 +201,6 @@ fn write_prefixes<V: Plain>(
         }
     }
     Ok(())
-}
-
-/// The cookie of the calling thread's network namespace.
-fn netns_cookie() -> Result<u64, LoadError> {
-    use std::os::fd::AsRawFd as _;
-    let failed = || {
-        LoadError::io(
-            "ask for the cookie of the network namespace",
-            "/proc/thread-self/ns/net",
-        )
-    };
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0")
-        .or_else(|_no_loopback| std::net::UdpSocket::bind("0.0.0.0:0"))
-        .map_err(failed())?;
-    let mut cookie = 0_u64;
-    let mut length: libc::socklen_t = 8;
-    // SAFETY: the socket is open; value and length are live and agree.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 {
-        return Err(failed()(std::io::Error::last_os_error()));
-    }
-    Ok(cookie)
 }
 
 fn targets(config: &DataplaneConfig) -> Result<Vec<(HookKind, Target)>, LoadError> {

@@ -33,8 +33,8 @@ const CLIENT_PORTS: u32 = 28_000;
 pub enum Client {
     /// A program in the node's own network.
     Node,
-    /// A program in a pod of the node.
-    Pod,
+    /// A program in the pod of the node that has this address.
+    Pod(IpAddr),
     /// Somebody whose packets come in from a device.
     Packet(IpAddr),
 }
@@ -57,6 +57,8 @@ pub struct Question {
 pub enum Step {
     /// In FRONTENDS.
     Frontend(FrontendKey, Option<FrontendValue>),
+    /// In SOURCE_RANGES, for this client.
+    SourceRange(Address, Option<PrefixKey>),
     /// In SERVICE_RANGES.
     ServiceRange(Address, Option<PrefixKey>),
     /// In POD_RANGES.
@@ -112,7 +114,7 @@ enum Thrown {
 
 /// Puts the question to the dataplane. Packets are assumed to find a route.
 pub fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
-    let world = World::new(snapshot, question.client == Client::Node);
+    let world = World::new(snapshot, question.client);
     let first = throw(&world, question, 0);
     let steps = world.steps.take();
     let frontend = steps.iter().rev().find_map(|step| match step {
@@ -165,7 +167,7 @@ fn shares(
 fn throw(world: &World<'_>, question: &Question, number: u32) -> Thrown {
     match question.client {
         Client::Packet(source) => receive(world, question, source, number),
-        Client::Node | Client::Pod => dial(world, question, number),
+        Client::Node | Client::Pod(_) => dial(world, question, number),
     }
 }
 

@@ -20,6 +20,7 @@ mod lock;
 mod mounts;
 mod objects;
 mod pins;
+mod pods;
 mod snapshot;
 mod status;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use skep_abi::{
     Address, BackendFlags, BackendId, BackendValue, FrontendKey, FrontendValue, NodeConfig, Plain, PodRange,
-    PrefixKey, ServiceId, ServiceName, ServiceSerial, ServiceStats, ServiceValue, maps,
+    PrefixKey, ServiceId, ServiceName, ServiceSerial, ServiceStats, ServiceValue, SourceRangeKey, maps,
 };
 use skep_bpf_maps::{KernelMaps, KernelTable, ServiceMaps, Table};
 
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub names: HashMap<ServiceSerial, ServiceName>,
     /// SERVICE_STATS.
     pub stats: HashMap<ServiceSerial, ServiceStats>,
+    /// SOURCE_RANGES.
+    pub source_ranges: BTreeMap<SourceRangeKey, u32>,
     /// SERVICE_RANGES.
     pub service_ranges: BTreeMap<PrefixKey, u32>,
     /// NON_MASQUERADE.
@@ -86,6 +88,7 @@ impl Snapshot {
             backends: all(maps.backends())?,
             names: all(maps.service_names())?,
             stats: maps.service_counts().entries()?.into_iter().collect(),
+            source_ranges: all(maps.source_ranges())?,
             service_ranges: all(maps.service_ranges())?,
             non_masquerade: all(maps.non_masquerade())?,
             pod_ranges: all(&pod_ranges)?,
@@ -146,6 +149,15 @@ impl Snapshot {
         let mut ports: Vec<_> = by_id.into_values().collect();
         ports.sort_by_key(|port| (port.name.copied(), port.id));
         ports
+    }
+
+    /// The longest prefix of a service's SOURCE_RANGES that a client is in.
+    pub fn source_range(&self, service: ServiceId, client: &Address) -> Option<PrefixKey> {
+        let own = self.source_ranges.keys().filter(|range| range.service == service);
+        let prefixes = own.map(SourceRangeKey::prefix);
+        prefixes
+            .filter(|prefix| contains(prefix, client))
+            .max_by_key(|prefix| prefix.prefix_length)
     }
 
     /// The longest prefix of SERVICE_RANGES that an address is in.

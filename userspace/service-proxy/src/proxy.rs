@@ -349,6 +349,7 @@ fn node_view(config: &ProxyConfig, node: Option<&Node>) -> NodeView {
         name: config.node_name.clone(),
         addresses,
         zone: zone.cloned().unwrap_or_default(),
+        restrict_node_ports: config.restrict_node_ports,
         node_local: local.collect(),
     }
 }

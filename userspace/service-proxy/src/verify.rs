@@ -6,6 +6,8 @@ use skep_abi::FrontendKey;
 use skep_bpf_maps::{Cursor, MapError, ServiceMaps, Stripe, Table};
 use skep_service_table::{Found, ServiceTable};
 
+use crate::write;
+
 /// Stripes to a map: with one a second, damage lasts at most this many seconds.
 const STRIPES: u32 = 60;
 /// Smallest stripe of a hash, whose entries lie scattered.
@@ -21,6 +23,8 @@ pub(crate) struct Walk {
     services: Place,
     slots: Place,
     backends: Place,
+    /// Looks since SOURCE_RANGES was read, whole: it is small, and has no look-up of a single key.
+    since_ranges: u32,
 }
 
 /// Where the walk through one map stands.
@@ -71,12 +75,19 @@ impl Walk {
         let services = self.services.elements(maps.services(), &mut seen)?;
         let slots = self.slots.elements(maps.slots(), &mut seen)?;
         let backends = self.backends.elements(maps.backends(), &mut seen)?;
-        seen.found = vec![
+        if self.since_ranges == 0 {
+            let ranges = write::source_ranges(maps)?;
+            let count = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
+            seen.fills.push((maps.source_ranges().spec().name, count));
+            seen.found.push(Found::SourceRanges(ranges));
+        }
+        self.since_ranges = (self.since_ranges + 1) % STRIPES;
+        seen.found.extend([
             Found::Frontends(frontends.into_iter().collect()),
             Found::Services(services),
             Found::Slots(slots),
             Found::Backends(backends),
-        ];
+        ]);
         Ok(seen)
     }
 }

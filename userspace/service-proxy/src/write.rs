@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use skep_abi::{ServiceName, ServiceSerial};
+use skep_abi::{ServiceName, ServiceSerial, SourceRangeKey};
 use skep_bpf_maps::{MapError, ServiceMaps, Table};
 use skep_service_table::{IdState, Limits, MapOp};
 
@@ -19,6 +19,7 @@ pub(crate) struct Written {
 pub(crate) fn read(maps: &dyn ServiceMaps) -> Result<IdState, MapError> {
     Ok(IdState {
         frontends: maps.frontends().entries()?,
+        source_ranges: source_ranges(maps)?,
         services: maps.services().entries()?,
         slots: maps.slots().entries()?,
         backends: maps.backends().entries()?,
@@ -35,9 +36,16 @@ fn names(maps: &dyn ServiceMaps) -> Result<Vec<(ServiceSerial, ServiceName)>, Ma
     Ok(names)
 }
 
+/// The keys of SOURCE_RANGES.
+pub(crate) fn source_ranges(maps: &dyn ServiceMaps) -> Result<Vec<SourceRangeKey>, MapError> {
+    let entries = maps.source_ranges().entries()?;
+    Ok(entries.into_iter().map(|(key, _)| key).collect())
+}
+
 pub(crate) fn limits(maps: &dyn ServiceMaps) -> Limits {
     Limits {
         frontends: maps.frontends().capacity(),
+        source_ranges: maps.source_ranges().capacity(),
         services: maps.services().capacity(),
         slots: maps.slots().capacity(),
         backends: maps.backends().capacity(),
@@ -45,12 +53,13 @@ pub(crate) fn limits(maps: &dyn ServiceMaps) -> Limits {
 }
 
 /// Names and capacities of the maps.
-pub(crate) fn capacities(maps: &dyn ServiceMaps) -> [(&'static str, u32); 4] {
+pub(crate) fn capacities(maps: &dyn ServiceMaps) -> [(&'static str, u32); 5] {
     fn of<K, V>(table: &dyn Table<K, V>) -> (&'static str, u32) {
         (table.spec().name, table.capacity())
     }
     [
         of(maps.frontends()),
+        of(maps.source_ranges()),
         of(maps.services()),
         of(maps.slots()),
         of(maps.backends()),
@@ -90,7 +99,7 @@ fn is_frontends(run: &[MapOp]) -> bool {
 /// Operations of one kind.
 fn write_run(maps: &dyn ServiceMaps, run: &[MapOp]) -> Result<(), MapError> {
     let (mut backends, mut slots) = (Vec::new(), Vec::new());
-    let (mut services, mut frontends) = (Vec::new(), Vec::new());
+    let (mut services, mut ranges, mut frontends) = (Vec::new(), Vec::new(), Vec::new());
     for op in run {
         match *op {
             // What counts is there first: a name says that it does.
@@ -101,8 +110,10 @@ fn write_run(maps: &dyn ServiceMaps, run: &[MapOp]) -> Result<(), MapError> {
             MapOp::PutBackend(id, value) => backends.push((id, value)),
             MapOp::PutSlot(slot, backend) => slots.push((slot, backend)),
             MapOp::PutService(id, value) => services.push((id, value)),
+            MapOp::PutSourceRange(key) => ranges.push((key, 1)),
             MapOp::PutFrontend(key, value) => frontends.push((key, value)),
             MapOp::DeleteFrontend(key) => drop(maps.frontends().delete(&key)?),
+            MapOp::DeleteSourceRange(key) => drop(maps.source_ranges().delete(&key)?),
             MapOp::DeleteService(id) => drop(maps.services().delete(&id)?),
             MapOp::DeleteSlot(slot) => drop(maps.slots().delete(&slot)?),
             MapOp::DeleteBackend(id) => drop(maps.backends().delete(&id)?),
@@ -120,6 +131,9 @@ fn write_run(maps: &dyn ServiceMaps, run: &[MapOp]) -> Result<(), MapError> {
     }
     if !services.is_empty() {
         maps.services().put_all(&services)?;
+    }
+    if !ranges.is_empty() {
+        maps.source_ranges().put_all(&ranges)?;
     }
     if !frontends.is_empty() {
         maps.frontends().put_all(&frontends)?;

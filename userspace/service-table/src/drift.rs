@@ -1,6 +1,8 @@
 //! Drift: what the maps are found to hold beside what was written to them.
 
-use skep_abi::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceId, ServiceValue, maps};
+use skep_abi::{
+    BackendId, BackendValue, FrontendKey, FrontendValue, ServiceId, ServiceValue, SourceRangeKey, maps,
+};
 
 use crate::op::MapOp;
 use crate::table::ServiceTable;
@@ -11,6 +13,8 @@ use crate::table::ServiceTable;
 pub enum Found {
     /// FRONTENDS; None for a key that is not there.
     Frontends(Vec<(FrontendKey, Option<FrontendValue>)>),
+    /// SOURCE_RANGES, all of it.
+    SourceRanges(Vec<SourceRangeKey>),
     /// SERVICES, absent elements as zeroes.
     Services(Vec<(ServiceId, ServiceValue)>),
     /// SLOTS, absent elements as zeroes.
@@ -24,6 +28,7 @@ impl Found {
     pub fn map(&self) -> &'static str {
         let spec = match self {
             Found::Frontends(_) => maps::FRONTENDS,
+            Found::SourceRanges(_) => maps::SOURCE_RANGES,
             Found::Services(_) => maps::SERVICES,
             Found::Slots(_) => maps::SLOTS,
             Found::Backends(_) => maps::BACKENDS,
@@ -46,6 +51,12 @@ impl ServiceTable {
                     }))
                 });
                 repairs.collect()
+            }
+            Found::SourceRanges(entries) => {
+                let (missing, strange) = self.maps.source_ranges.differing(entries);
+                let puts = missing.into_iter().map(MapOp::PutSourceRange);
+                puts.chain(strange.into_iter().map(MapOp::DeleteSourceRange))
+                    .collect()
             }
             Found::Services(elements) => {
                 let repairs = elements.iter().filter_map(|(id, found)| {

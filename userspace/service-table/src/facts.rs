@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use skep_abi::{Address, PortBe, Protocol};
+use skep_abi::{Address, PortBe, PrefixKey, Protocol};
 
 /// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` unless given.
 const DEFAULT_AFFINITY_TIMEOUT_S: u32 = 10_800;
@@ -30,6 +31,8 @@ pub(crate) struct ServiceFacts {
     pub(crate) cluster_ips: Vec<IpAddr>,
     pub(crate) external_ips: Vec<IpAddr>,
     pub(crate) load_balancer_ips: Vec<IpAddr>,
+    /// The clients that may use the load balancer's addresses; None = all.
+    pub(crate) source_ranges: Option<Vec<PrefixKey>>,
     pub(crate) internal_local: bool,
     pub(crate) external_local: bool,
     /// 0 = no affinity.
@@ -129,6 +132,13 @@ struct SlicePort {
 }
 
 impl ServiceFacts {
+    /// Those of `source_ranges` that hold clients of this family.
+    pub(crate) fn source_ranges(&self, family: Family) -> Vec<PrefixKey> {
+        let ranges = self.source_ranges.iter().flatten();
+        let of_family = ranges.filter(|range| range.address.is_ipv4() == (family == Family::V4));
+        of_family.copied().collect()
+    }
+
     /// None for a Service that needs no dataplane: headless, ExternalName, or without an address yet.
     pub(crate) fn parse(service: &Service) -> Option<ServiceFacts> {
         let spec = service.spec.as_ref()?;
@@ -168,6 +178,7 @@ impl ServiceFacts {
             cluster_ips,
             external_ips: addresses(spec.external_ips.iter().flatten()),
             load_balancer_ips: load_balancer_ips(service),
+            source_ranges: source_ranges(service),
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
             external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
             affinity_timeout_s: affinity.unwrap_or(0),
@@ -175,15 +186,29 @@ impl ServiceFacts {
     }
 }
 
-/// Ingress addresses that the node answers itself: not those with ipMode Proxy (KEP-1860). None at all while
-/// loadBalancerSourceRanges restricts the clients, because the dataplane cannot yet tell them apart.
-fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
+fn is_load_balancer(service: &Service) -> bool {
     let spec = service.spec.as_ref();
-    let restricted = spec
-        .and_then(|spec| spec.load_balancer_source_ranges.as_ref())
-        .is_some_and(|r| !r.is_empty());
-    let is_load_balancer = spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
-    if restricted || !is_load_balancer {
+    spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"))
+}
+
+/// loadBalancerSourceRanges. A list that names something admits that and nothing else, also when it names clients
+/// of one family only or something that is no range. (kube-proxy takes the families apart, and leaves one open that
+/// the list does not mention.) Blanks around a range are allowed, as upstream.
+fn source_ranges(service: &Service) -> Option<Vec<PrefixKey>> {
+    let spec = service.spec.as_ref().filter(|_| is_load_balancer(service))?;
+    let texts = spec.load_balancer_source_ranges.as_ref()?;
+    let networks = texts.iter().filter_map(|text| text.trim().parse::<IpNet>().ok());
+    let mut ranges: Vec<PrefixKey> = networks
+        .map(|range| PrefixKey::new(range.network(), range.prefix_len()))
+        .collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    (!texts.is_empty()).then_some(ranges)
+}
+
+/// Ingress addresses that the node answers itself: not those with ipMode Proxy (KEP-1860).
+fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
+    if !is_load_balancer(service) {
         return Vec::new();
     }
     let status = service

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use skep_abi::{FrontendKey, FrontendValue, ServiceId};
+use skep_abi::{FrontendFlags, FrontendKey, FrontendValue, ServiceId};
 
 use crate::op::MapOp;
 
@@ -17,25 +17,15 @@ pub(crate) struct Claimant {
     pub(crate) owner: Arc<str>,
 }
 
-/// Ranks of claims, strongest first.
-pub(crate) mod rank {
-    use skep_abi::FrontendFlags;
-
-    pub(crate) const CLUSTER_IP: u8 = 0;
-    pub(crate) const NODE_PORT: u8 = 1;
-    pub(crate) const LOAD_BALANCER: u8 = 2;
-    pub(crate) const EXTERNAL_IP: u8 = 3;
-
-    /// The rank of a frontend in the map.
-    pub(crate) fn of(flags: FrontendFlags) -> u8 {
-        let kinds = [
-            FrontendFlags::CLUSTER_IP,
-            FrontendFlags::NODE_PORT,
-            FrontendFlags::LOAD_BALANCER,
-        ];
-        let rank = (CLUSTER_IP..).zip(kinds).find(|(_, kind)| flags.contains(*kind));
-        rank.map_or(EXTERNAL_IP, |(rank, _)| rank)
-    }
+/// How strong a claim to a frontend of this kind is, strongest first: by the kinds of addresses in their order.
+pub(crate) fn rank(flags: FrontendFlags) -> u8 {
+    let kinds = [
+        FrontendFlags::CLUSTER_IP,
+        FrontendFlags::NODE_PORT,
+        FrontendFlags::LOAD_BALANCER,
+    ];
+    let rank = (0..).zip(kinds).find(|(_, kind)| flags.contains(*kind));
+    rank.map_or(3, |(rank, _)| rank)
 }
 
 #[derive(Debug)]
@@ -72,7 +62,7 @@ impl Frontends {
             self.observed
                 .entry(value.service)
                 .or_default()
-                .push((*key, rank::of(value.flags)));
+                .push((*key, rank(value.flags)));
         }
         let keys = self.installed.keys().chain(self.claims.keys());
         self.changed = keys.map(|key| (Reverse(key.scope), *key)).collect();

@@ -28,6 +28,7 @@ mod names;
 mod op;
 mod port;
 mod set;
+mod source_ranges;
 mod table;
 
 pub use drift::Found;

@@ -2,6 +2,7 @@
 
 use skep_abi::{
     BackendId, BackendValue, FrontendKey, FrontendValue, ServiceId, ServiceName, ServiceSerial, ServiceValue,
+    SourceRangeKey,
 };
 
 /// One write to one map.
@@ -9,7 +10,7 @@ use skep_abi::{
 /// [`crate::ServiceTable::take_ops`] orders them as the variants stand here: what is pointed to is written before
 /// what points to it, and removed after. Within a variant, by key; of frontends, the `EXTERNAL` scope comes first.
 /// Sets that run empty are written after the frontends, which may just be moving away from them.
-/// Whatever a service, slot or backend is replaced by, its own element is removed no sooner than by the next
+/// Whatever a source range, service, slot or backend is replaced by, its own element is removed no sooner than by the next
 /// `take_ops`, so that a lookup under way still finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapOp {
@@ -21,10 +22,14 @@ pub enum MapOp {
     PutSlot(u32, BackendId),
     /// Write an element of SERVICES: this switches every frontend of the service port at once.
     PutService(ServiceId, ServiceValue),
+    /// Write an entry of SOURCE_RANGES.
+    PutSourceRange(SourceRangeKey),
     /// Write an entry of FRONTENDS.
     PutFrontend(FrontendKey, FrontendValue),
     /// Remove an entry of FRONTENDS.
     DeleteFrontend(FrontendKey),
+    /// Remove an entry of SOURCE_RANGES.
+    DeleteSourceRange(SourceRangeKey),
     /// Zero an element of SERVICES.
     DeleteService(ServiceId),
     /// Zero an element of SLOTS.
@@ -40,6 +45,8 @@ pub enum MapOp {
 pub struct IdState {
     /// FRONTENDS.
     pub frontends: Vec<(FrontendKey, FrontendValue)>,
+    /// SOURCE_RANGES.
+    pub source_ranges: Vec<SourceRangeKey>,
     /// SERVICES, elements that are not all zero.
     pub services: Vec<(ServiceId, ServiceValue)>,
     /// SLOTS, elements that are not zero.

@@ -5,20 +5,23 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use skep_abi::{
-    BackendId, FrontendFlags, FrontendKey, FrontendValue, Label, PortBe, Protocol, Scope, ServiceName,
+    BackendId, FrontendFlags, FrontendKey, FrontendValue, Label, PortBe, PrefixKey, Protocol, Scope,
+    ServiceName,
 };
 
 use crate::backends::Backends;
-use crate::facts::{BackendKey, EndpointState, Family, ServiceFacts};
+use crate::facts::{BackendKey, EndpointState, Family, ServiceFacts, ServicePort};
 use crate::frontends::{Claimant, Frontends, rank};
 use crate::listing::{Listing, Mode, REACHES, Reach, Tally};
 use crate::set::{NoRoom, Set, SetSpace};
+use crate::source_ranges::SourceRanges;
 
 /// Everything that is written.
 #[derive(Debug)]
 pub(crate) struct Maps {
     pub(crate) backends: Backends,
     pub(crate) space: SetSpace,
+    pub(crate) source_ranges: SourceRanges,
     pub(crate) frontends: Frontends,
 }
 
@@ -36,7 +39,17 @@ pub(crate) struct PortSpec {
     pub(crate) key: PortKey,
     pub(crate) port: u16,
     frontends: Vec<Frontend>,
+    /// Clients of the family that may use the restricted frontends.
+    source_ranges: Vec<PrefixKey>,
     affinity_timeout_s: u32,
+}
+
+/// How the node answers node ports.
+#[derive(Debug, Default)]
+pub(crate) struct NodePorts {
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Whether they are restricted as the load balancer's addresses are.
+    pub(crate) restricted: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +75,7 @@ pub(crate) type Change = (BackendKey, Option<EndpointState>, Option<EndpointStat
 
 impl PortSpec {
     /// Every port of the Service in every family that it has an address of.
-    pub(crate) fn all(service: &ServiceFacts, node_addresses: &[IpAddr]) -> Vec<PortSpec> {
+    pub(crate) fn all(service: &ServiceFacts, node_ports: &NodePorts) -> Vec<PortSpec> {
         let mut families: Vec<Family> = service.cluster_ips.iter().map(|ip| Family::of(*ip)).collect();
         families.sort_unstable();
         families.dedup();
@@ -78,20 +91,11 @@ impl PortSpec {
                     key,
                     port: port.port,
                     frontends: Vec::new(),
+                    source_ranges: service.source_ranges(*family),
                     affinity_timeout_s: service.affinity_timeout_s,
                 };
                 spec.add_cluster(service);
-                let external = service.external_local;
-                if port.node_port > 0 {
-                    spec.add_external(node_addresses, port.node_port, rank::NODE_PORT, external);
-                }
-                spec.add_external(
-                    &service.load_balancer_ips,
-                    port.port,
-                    rank::LOAD_BALANCER,
-                    external,
-                );
-                spec.add_external(&service.external_ips, port.port, rank::EXTERNAL_IP, external);
+                spec.add_all_external(service, port, node_ports);
                 specs.push(spec);
             }
         }
@@ -105,51 +109,46 @@ impl PortSpec {
             Reach::Cluster
         };
         for ip in &service.cluster_ips {
-            self.add(
-                *ip,
-                self.port,
-                Scope::ANY,
-                rank::CLUSTER_IP,
-                FrontendFlags::CLUSTER_IP,
-                reach,
-            );
+            self.add(*ip, self.port, Scope::ANY, FrontendFlags::CLUSTER_IP, reach);
         }
+    }
+
+    fn add_all_external(&mut self, service: &ServiceFacts, port: &ServicePort, node_ports: &NodePorts) {
+        let local = service.external_local;
+        let restriction = match service.source_ranges {
+            Some(_) => FrontendFlags::RESTRICTED,
+            None => FrontendFlags::NONE,
+        };
+        if port.node_port > 0 {
+            let restricted = node_ports.restricted.then_some(restriction);
+            let kind = FrontendFlags::NODE_PORT.with(restricted.unwrap_or_default());
+            self.add_external(&node_ports.addresses, port.node_port, kind, local);
+        }
+        let kind = FrontendFlags::LOAD_BALANCER.with(restriction);
+        self.add_external(&service.load_balancer_ips, port.port, kind, local);
+        let kind = FrontendFlags::EXTERNAL_IP;
+        self.add_external(&service.external_ips, port.port, kind, local);
     }
 
     /// Under externalTrafficPolicy Local the policy binds what comes from outside; this node's own sockets go
     /// anywhere (as kube-proxy does).
-    fn add_external(&mut self, ips: &[IpAddr], port: u16, strength: u8, local: bool) {
-        let kind = match strength {
-            rank::NODE_PORT => FrontendFlags::NODE_PORT,
-            rank::LOAD_BALANCER => FrontendFlags::LOAD_BALANCER,
-            _ => FrontendFlags::EXTERNAL_IP,
-        };
+    fn add_external(&mut self, ips: &[IpAddr], port: u16, kind: FrontendFlags, local: bool) {
         for ip in ips {
             // Nothing from outside is addressed to the loopback.
             if local && !ip.is_loopback() {
-                self.add(
-                    *ip,
-                    port,
-                    Scope::ANY,
-                    strength,
+                let (any, external) = (
                     kind.with(FrontendFlags::SPLIT),
-                    Reach::Cluster,
-                );
-                self.add(
-                    *ip,
-                    port,
-                    Scope::EXTERNAL,
-                    strength,
                     kind.with(FrontendFlags::LOCAL_ONLY),
-                    Reach::Local,
                 );
+                self.add(*ip, port, Scope::ANY, any, Reach::Cluster);
+                self.add(*ip, port, Scope::EXTERNAL, external, Reach::Local);
             } else {
-                self.add(*ip, port, Scope::ANY, strength, kind, Reach::Cluster);
+                self.add(*ip, port, Scope::ANY, kind, Reach::Cluster);
             }
         }
     }
 
-    fn add(&mut self, ip: IpAddr, port: u16, scope: Scope, rank: u8, flags: FrontendFlags, reach: Reach) {
+    fn add(&mut self, ip: IpAddr, port: u16, scope: Scope, flags: FrontendFlags, reach: Reach) {
         if Family::of(ip) == self.key.family {
             let key = FrontendKey {
                 address: ip.into(),
@@ -159,7 +158,7 @@ impl PortSpec {
             };
             self.frontends.push(Frontend {
                 key,
-                rank,
+                rank: rank(flags),
                 flags,
                 reach,
             });
@@ -217,17 +216,23 @@ impl Port {
         result.and(built)
     }
 
-    fn build_sets(&mut self, spec: &PortSpec, owner: &str, maps: &mut Maps) -> Result<(), NoRoom> {
+    fn build_sets(&mut self, spec: &PortSpec, owner: &Arc<str>, maps: &mut Maps) -> Result<(), NoRoom> {
         let mut result = Ok(());
         for reach in REACHES {
             let frontends = spec.frontends.iter().filter(|frontend| frontend.reach == reach);
             let old = self.sets.remove(&reach);
             if frontends.clone().next().is_none() {
                 if let Some(set) = old {
-                    set.retire(&mut maps.space);
+                    retire(set, maps);
                 }
                 continue;
             }
+            let restricted = |frontend: &Frontend| frontend.flags.contains(FrontendFlags::RESTRICTED);
+            let ranges = if frontends.clone().any(restricted) {
+                spec.source_ranges.as_slice()
+            } else {
+                &[]
+            };
             let mut own: Vec<_> = frontends.map(|frontend| (frontend.key, frontend.rank)).collect();
             own.sort_unstable();
             let adopt = maps.frontends.adoptable(&own).into_iter();
@@ -240,6 +245,7 @@ impl Port {
                 }
             };
             set.set_affinity(spec.affinity_timeout_s, &mut maps.space);
+            maps.source_ranges.assign(set.id(), owner, ranges);
             result = result.and(set.assign(&self.chosen(reach, self.mode(reach)), &mut maps.space));
             self.sets.insert(reach, set);
         }
@@ -346,7 +352,7 @@ impl Port {
             maps.frontends.release(*key, claimant);
         }
         for (_, set) in self.sets {
-            set.retire(&mut maps.space);
+            retire(set, maps);
         }
         release(self.endpoints, maps);
     }
@@ -366,6 +372,11 @@ impl Port {
             .filter(|listing| listing.is_chosen(reach, mode));
         chosen.filter_map(|listing| listing.backend).collect()
     }
+}
+
+fn retire(set: Set, maps: &mut Maps) {
+    maps.source_ranges.release(set.id());
+    set.retire(&mut maps.space);
 }
 
 fn count(tallies: &mut [Tally; REACHES.len()], listing: &Listing, by: isize) {

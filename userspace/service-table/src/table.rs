@@ -1,6 +1,7 @@
 //! The table: objects in, operations out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter::repeat;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use crate::backends::Backends;
 use crate::facts::{BackendKey, EndpointState, Family, Hint, LocalReady, ServiceFacts, SliceFacts};
 use crate::frontends::Frontends;
 use crate::op::{IdState, MapOp};
-use crate::port::{Change, Maps, Port, PortKey, PortSpec};
+use crate::port::{Change, Maps, NodePorts, Port, PortKey, PortSpec};
 use crate::set::{NoRoom, SetSpace};
+use crate::source_ranges::SourceRanges;
 
 /// The label that ties an EndpointSlice to its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -23,6 +25,8 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub struct Limits {
     /// Entries of FRONTENDS.
     pub frontends: u32,
+    /// Entries of SOURCE_RANGES.
+    pub source_ranges: u32,
     /// Elements of SERVICES.
     pub services: u32,
     /// Elements of SLOTS.
@@ -35,6 +39,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             frontends: maps::FRONTENDS.default_entries,
+            source_ranges: maps::SOURCE_RANGES.default_entries,
             services: maps::SERVICES.default_entries,
             slots: maps::SLOTS.default_entries,
             backends: maps::BACKENDS.default_entries,
@@ -51,6 +56,8 @@ pub struct NodeView {
     pub addresses: Vec<IpAddr>,
     /// Its zone, the label `topology.kubernetes.io/zone`; empty = not known.
     pub zone: String,
+    /// Whether loadBalancerSourceRanges bind the node ports of their Service, too.
+    pub restrict_node_ports: bool,
     /// Services that the node answers itself.
     pub node_local: Vec<NodeLocal>,
 }
@@ -81,7 +88,7 @@ pub struct Problem {
 #[derive(Debug)]
 pub struct ServiceTable {
     node: NodeView,
-    node_port_addresses: Vec<IpAddr>,
+    node_ports: NodePorts,
     services: BTreeMap<Key, Entry>,
     /// (namespace, slice) to the Service's name.
     slice_owners: HashMap<Key, String>,
@@ -116,11 +123,12 @@ impl ServiceTable {
         let maps = Maps {
             backends: Backends::new(limits.backends),
             space: SetSpace::new(limits.services, limits.slots),
+            source_ranges: SourceRanges::new(limits.source_ranges),
             frontends: Frontends::new(limits.frontends),
         };
         let mut table = ServiceTable {
             node: NodeView::default(),
-            node_port_addresses: Vec::new(),
+            node_ports: NodePorts::default(),
             services: BTreeMap::new(),
             slice_owners: HashMap::new(),
             marked: BTreeSet::new(),
@@ -144,17 +152,21 @@ impl ServiceTable {
             .flat_map(|entry| entry.ports.values())
             .flat_map(Port::sets);
         self.maps.space.observe(state, sets);
+        self.maps.source_ranges.observe(&state.source_ranges);
         self.maps.frontends.observe(&state.frontends);
         self.room_freed = true;
     }
 
-    /// The node's addresses, zone or own Services changed: everything is compiled anew if so. Its name is settled by
-    /// [`ServiceTable::new`].
+    /// Something about the node changed other than its name, which is settled by [`ServiceTable::new`]: everything
+    /// is compiled anew if so.
     pub fn set_node(&mut self, node: NodeView) {
         if node == self.node {
             return;
         }
-        self.node_port_addresses = PortSpec::node_port_addresses(&node.addresses);
+        self.node_ports = NodePorts {
+            addresses: PortSpec::node_port_addresses(&node.addresses),
+            restricted: node.restrict_node_ports,
+        };
         let own = node
             .addresses
             .iter()
@@ -257,10 +269,13 @@ impl ServiceTable {
         ops.extend(self.maps.space.slot_puts());
         let (filled, emptied) = self.maps.space.service_puts();
         ops.extend(filled);
+        let (range_puts, range_deletes) = self.maps.source_ranges.ops();
+        ops.extend(range_puts);
         let (frontend_puts, frontend_deletes) = self.maps.frontends.ops();
         ops.extend(frontend_puts);
         ops.extend(emptied);
         ops.extend(frontend_deletes);
+        ops.extend(range_deletes);
         let (deletes, freed_sets) = self.maps.space.deletes();
         ops.extend(deletes);
         let (deletes, freed_backends) = self.maps.backends.deletes();
@@ -276,6 +291,7 @@ impl ServiceTable {
         self.maps.space.waits()
             || self.maps.backends.waits()
             || self.maps.frontends.waits()
+            || self.maps.source_ranges.waits()
             || self.room_freed && !self.starved.is_empty()
     }
 
@@ -285,10 +301,16 @@ impl ServiceTable {
             .starved
             .iter()
             .map(|((namespace, name), map)| (namespace.as_str(), name.as_str(), *map));
-        let left_out = self.maps.frontends.left_out().filter_map(|owner| {
+        let frontends = self.maps.frontends.left_out().zip(repeat(maps::FRONTENDS.name));
+        let ranges = self
+            .maps
+            .source_ranges
+            .left_out()
+            .zip(repeat(maps::SOURCE_RANGES.name));
+        let left_out = frontends.chain(ranges).filter_map(|(owner, map)| {
             owner
                 .split_once('/')
-                .map(|(namespace, name)| (namespace, name, maps::FRONTENDS.name))
+                .map(|(namespace, name)| (namespace, name, map))
         });
         let mut problems: Vec<Problem> = starved
             .chain(left_out)
@@ -326,7 +348,7 @@ impl ServiceTable {
         let specs = entry
             .facts
             .as_ref()
-            .map(|facts| PortSpec::all(facts, &self.node_port_addresses));
+            .map(|facts| PortSpec::all(facts, &self.node_ports));
         let mut old_ports = std::mem::take(&mut entry.ports);
         self.port_count -= old_ports.len();
         let mut result = Ok(());

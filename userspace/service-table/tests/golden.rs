@@ -18,6 +18,7 @@ fn node() -> NodeView {
         name: "node1".to_owned(),
         addresses: vec!["172.29.0.11".parse().unwrap(), "fd29::11".parse().unwrap()],
         zone: "a".to_owned(),
+        restrict_node_ports: false,
         node_local: vec![NodeLocal {
             namespace: "kube-system".to_owned(),
             name: "kube-dns".to_owned(),
@@ -94,6 +95,7 @@ pub(crate) fn describe(maps: &MapModel) -> String {
             (FrontendFlags::LOAD_BALANCER, "LoadBalancer"),
             (FrontendFlags::SPLIT, "split"),
             (FrontendFlags::LOCAL_ONLY, "local only"),
+            (FrontendFlags::RESTRICTED, "restricted"),
         ];
         let flags: Vec<_> = flags
             .iter()
@@ -107,6 +109,11 @@ pub(crate) fn describe(maps: &MapModel) -> String {
             "frontend {address} {port}/{protocol}{scope}: {flags} -> service {service}"
         )
         .unwrap();
+    }
+    for range in &maps.source_ranges {
+        let base = if range.address.is_ipv4() { 128 } else { 32 };
+        let (service, address, length) = (range.service.0, range.address, range.prefix_length - base);
+        writeln!(text, "service {service}: open to {address}/{length}").unwrap();
     }
     for (id, value) in &maps.services {
         let slots = value.slot_offset..value.slot_offset + value.slot_count;

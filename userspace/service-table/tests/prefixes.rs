@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use skep_abi::{BackendValue, FrontendKey, FrontendValue};
+use skep_abi::{BackendValue, FrontendKey, FrontendValue, PrefixKey};
 use skep_service_table::{IdState, Limits, NodeLocal, NodeView, ServiceTable};
 use support::MapModel;
 
 /// Small enough that room runs out.
 const TIGHT: Limits = Limits {
     frontends: 12,
+    source_ranges: 3,
     services: 9,
     slots: 24,
     backends: 10,
@@ -65,6 +66,7 @@ fn node(last: u8) -> NodeView {
             "fd29::1".parse().unwrap(),
         ],
         zone: format!("z{last}"),
+        restrict_node_ports: last == 1,
         node_local: vec![NodeLocal {
             namespace: "d".to_owned(),
             name: "s3".to_owned(),
@@ -85,8 +87,15 @@ fn service(at: usize, shape: u8) -> Value {
     } else {
         vec![format!("10.0.0.{at}")]
     };
-    json!({"metadata": {"namespace": "d", "name": format!("s{at}")}, "spec": {
-        "type": "NodePort", "clusterIPs": ips, "ports": ports,
+    let ranges = match (bit(7), at) {
+        (false, _) => json!([]),
+        (true, 0) => json!(["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]),
+        (true, _) => json!(["192.0.2.0/24", " 192.0.2.77/24 ", "198.51.100.0/24"]),
+    };
+    let status = json!({"loadBalancer": {"ingress": [{"ip": format!("203.0.113.{at}")}]}});
+    json!({"metadata": {"namespace": "d", "name": format!("s{at}")}, "status": status, "spec": {
+        "type": if bit(7) { "LoadBalancer" } else { "NodePort" }, "loadBalancerSourceRanges": ranges,
+        "clusterIPs": ips, "ports": ports,
         "internalTrafficPolicy": policy(bit(3)), "externalTrafficPolicy": policy(bit(4)),
         "externalIPs": if bit(5) { vec!["192.0.2.1"] } else { vec![] },
         "sessionAffinity": if bit(6) { "ClientIP" } else { "None" },
@@ -174,13 +183,29 @@ fn picks(maps: &MapModel) -> Picks {
     .collect()
 }
 
+/// The clients that may use this frontend; None = all.
+fn admitted(maps: &MapModel, value: &FrontendValue) -> Option<BTreeSet<PrefixKey>> {
+    let restricted = value.flags.contains(skep_abi::FrontendFlags::RESTRICTED);
+    let ranges = maps.source_ranges.iter();
+    let own = ranges.filter(|range| range.service == value.service);
+    restricted.then(|| {
+        own.map(|range| PrefixKey {
+            prefix_length: range.prefix_length - 32,
+            address: range.address,
+        })
+        .collect()
+    })
+}
+
 /// What readers get, without regard to ids.
-fn meaning(maps: &MapModel) -> BTreeMap<FrontendKey, (u32, BTreeSet<BackendValue>)> {
+fn meaning(maps: &MapModel) -> BTreeMap<FrontendKey, Meaning> {
     picks(maps)
         .into_iter()
-        .map(|(key, (value, backends))| (key, (value.flags.0, backends)))
+        .map(|(key, (value, backends))| (key, (value.flags.0, admitted(maps, &value), backends)))
         .collect()
 }
+
+type Meaning = (u32, Option<BTreeSet<PrefixKey>>, BTreeSet<BackendValue>);
 
 /// Writes the operations one by one, looking at every frontend after each.
 fn write(maps: &mut MapModel, table: &mut ServiceTable) -> Result<(), TestCaseError> {
@@ -202,6 +227,7 @@ fn write(maps: &mut MapModel, table: &mut ServiceTable) -> Result<(), TestCaseEr
             if !had.is_empty() && !will_have.is_empty() {
                 prop_assert!(!has.is_empty(), "{key:?} has no backend at {op:?}");
             }
+            check_admission((&begin, value), (maps, &maps.frontends[key]), (&end, new_value))?;
             // A frontend that moves to another set may meet the old one's newcomers or the new one's leavers.
             let newcomers: BTreeSet<_> = end.members(value.service).into_iter().flatten().collect();
             let leavers: BTreeSet<_> = begin.members(new_value.service).into_iter().flatten().collect();
@@ -225,6 +251,28 @@ fn write(maps: &mut MapModel, table: &mut ServiceTable) -> Result<(), TestCaseEr
                 "{key:?} {value:?} is split to nothing at {op:?}"
             );
         }
+    }
+    Ok(())
+}
+
+/// Who was admitted before and is after is admitted in between; who is neither, is not, unless the frontend moves
+/// to another set, which may have other clients for a moment.
+fn check_admission(
+    begin: (&MapModel, &FrontendValue),
+    now: (&MapModel, &FrontendValue),
+    end: (&MapModel, &FrontendValue),
+) -> Result<(), TestCaseError> {
+    let admits = |(maps, value): (&MapModel, &FrontendValue), client: &PrefixKey| {
+        admitted(maps, value).is_none_or(|ranges| ranges.contains(client))
+    };
+    let all = [begin, now, end];
+    let known: BTreeSet<PrefixKey> = all.iter().flat_map(|at| admitted(at.0, at.1)).flatten().collect();
+    let anybody = PrefixKey::new("203.0.113.200".parse::<std::net::IpAddr>().unwrap(), 32);
+    for client in known.iter().chain([&anybody]) {
+        let (had, has, will_have) = (admits(begin, client), admits(now, client), admits(end, client));
+        prop_assert!(has || !(had && will_have), "{client:?} is turned away");
+        let same_set = begin.1.service == end.1.service;
+        prop_assert!(!has || had || will_have || !same_set, "{client:?} slips in");
     }
     Ok(())
 }
@@ -266,6 +314,7 @@ proptest! {
         prop_assert_eq!(maps.backends.len(), fresh.backends.len());
         prop_assert_eq!(maps.services.len(), fresh.services.len());
         prop_assert_eq!(maps.slots.len(), fresh.slots.len());
+        prop_assert_eq!(maps.source_ranges.len(), fresh.source_ranges.len());
 
         // A restart rewrites nothing that is right. (Of two that claim one external address, the loser's set
         // may have no frontend to be recognised by.)
@@ -330,6 +379,7 @@ proptest! {
             for op in table.take_ops() {
                 maps.apply(&op);
                 prop_assert!(maps.frontends.len() <= TIGHT.frontends as usize);
+                prop_assert!(maps.source_ranges.len() <= TIGHT.source_ranges as usize);
                 prop_assert!(maps.services.keys().all(|id| id.0 < TIGHT.services));
                 prop_assert!(maps.slots.keys().all(|slot| *slot < TIGHT.slots));
                 prop_assert!(maps.backends.keys().all(|id| id.0 < TIGHT.backends));

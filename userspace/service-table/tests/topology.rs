@@ -61,7 +61,7 @@ fn node(zone: Option<u8>) -> NodeView {
         name: "n0".to_owned(),
         addresses: vec!["172.29.0.1".parse().unwrap()],
         zone: zone.map_or(String::new(), |zone| format!("z{zone}")),
-        node_local: Vec::new(),
+        ..NodeView::default()
     }
 }
 

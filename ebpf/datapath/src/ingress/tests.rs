@@ -9,7 +9,7 @@ use crate::account::Event;
 use crate::egress::egress;
 use crate::fake::World;
 use crate::frame::Frame;
-use crate::packet::{TCP_ACK, TCP_FIN, TCP_RST};
+use crate::packet::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::tables::ServiceTables;
 
 const CLIENT: &str = "192.0.2.1";
@@ -98,6 +98,39 @@ fn ipv6_goes_the_same_way() {
     let mut back = answer(&frame, TCP_ACK);
     assert_eq!(go_out(&world, &mut back), Verdict::Translated);
     assert_eq!(back.tuple(), "[fd00:29::11]:30080 > [2001:db8::1]:4000");
+}
+
+#[test]
+fn restricted_frontend_drops_who_is_in_none_of_its_ranges() {
+    let mut world = world_with(&["10.128.0.5:8080"]);
+    let service = ServiceId(1);
+    let restricted = FrontendFlags::LOAD_BALANCER.with(FrontendFlags::RESTRICTED);
+    let frontends = ["198.51.100.1:80", "[2001:db8:1::1]:80"];
+    for at in frontends {
+        world.add_frontend(at, Protocol::TCP, service, restricted);
+    }
+    world.add_source_range(service, "192.0.2.0", 28);
+    world.add_source_range(ServiceId(2), "192.0.2.16", 28);
+    let come = |from: &str, to: &str| {
+        let mut frame = Frame::with_flags(Protocol::TCP, (from, 4000), (to, 80), b"", TCP_SYN);
+        come_in(&world, &mut frame)
+    };
+    assert_eq!(come("192.0.2.15", "198.51.100.1"), Verdict::Translated);
+    for from in ["192.0.2.16", "192.0.3.1", "172.29.0.12"] {
+        let dropped = Verdict::Drop(Counter::DropSourceRange);
+        assert_eq!(come(from, "198.51.100.1"), dropped, "{from}");
+    }
+    let dropped = Verdict::Drop(Counter::DropSourceRange);
+    assert_eq!(
+        come("2001:db8::1", "2001:db8:1::1"),
+        dropped,
+        "no range of the family"
+    );
+    assert_eq!(
+        come("192.0.3.1", "203.0.113.9"),
+        Verdict::Translated,
+        "others are open"
+    );
 }
 
 #[test]

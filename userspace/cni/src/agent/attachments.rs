@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use skep_ipam::{Ledger, LedgerError, Owner};
 use tokio::time::Instant;
 
-use super::CniConfig;
+use super::{CniConfig, Observer, ObserverError};
 use crate::CniError;
 use crate::netlink::{Link, Netlink, Route};
 use crate::protocol::Attached;
@@ -175,6 +175,12 @@ impl Attachments {
             pod.replace_route(&route).await?;
         }
         self.host.replace_route(&pod_route(address, host.index)).await?;
+        let netns = netns.try_clone().map_err(|source| CniError::Namespace {
+            during: "share",
+            source,
+        })?;
+        self.tell(move |observer| observer.connected(netns.as_fd(), address.into()))
+            .await?;
         Ok(self.attached(name, &host, &link, address))
     }
 
@@ -192,8 +198,22 @@ impl Attachments {
     /// Devices first (the kernel removes the routes with them): a free address has no route any more.
     async fn disconnect(&self, owner: &Owner) -> Result<(), CniError> {
         self.host.delete_link(&host_interface(owner)).await?;
+        let address = self.ledger.lock().pool().address(owner);
+        if let Some(address) = address {
+            self.tell(move |observer| observer.disconnected(address)).await?;
+        }
         let released = owner.clone();
         self.ledger(move |ledger| ledger.release(&[released])).await
+    }
+
+    /// What the observer does may take system calls: not on the runtime's threads.
+    async fn tell(
+        &self,
+        news: impl FnOnce(&dyn Observer) -> Result<(), ObserverError> + Send + 'static,
+    ) -> Result<(), CniError> {
+        let observer = self.config.observer.clone();
+        let told = tokio::task::spawn_blocking(move || news(&*observer)).await?;
+        told.map_err(|source| CniError::Observer { source })
     }
 
     /// Waits for the disk elsewhere than on the runtime's threads.

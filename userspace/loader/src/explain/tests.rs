@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use skep_abi::{BackendFlags, BackendId, FrontendFlags, Scope, ServiceFlags, ServiceId, ServiceValue};
+use skep_abi::{
+    BackendFlags, BackendId, FrontendFlags, Scope, ServiceFlags, ServiceId, ServiceValue, SourceRangeKey,
+};
 
 use super::*;
 
@@ -12,6 +14,10 @@ const POD_ELSEWHERE: &str = "10.128.2.9";
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+fn pod() -> Client {
+    Client::Pod(ip("10.128.1.5"))
 }
 
 /// A node, 172.29.0.11, with pods 10.128.1.0/24 of 10.128.0.0/16 and services in 10.64.0.0/16.
@@ -106,7 +112,7 @@ fn a_socket_may_get_every_backend_with_its_share() {
         FrontendFlags::CLUSTER_IP,
         service,
     );
-    for client in [Client::Node, Client::Pod] {
+    for client in [Client::Node, pod()] {
         let explanation = ask(&snapshot, "10.64.0.7:80", client);
         let third = |address: &str| (address.to_owned(), "0.333".to_owned());
         let expected = ["10.128.1.2", "10.128.2.2", "10.128.2.3"].map(third);
@@ -157,6 +163,47 @@ fn a_traffic_policy_parts_the_clients() {
     assert_eq!(outside.frontend.unwrap().1.service, local);
 }
 
+#[test]
+fn a_restricted_frontend_tells_the_range_of_its_clients() {
+    let mut snapshot = empty();
+    let service = add_service(&mut snapshot, &["10.128.1.2:8080"]);
+    let (at, restricted) = (
+        "198.51.100.1:80",
+        FrontendFlags::LOAD_BALANCER.with(FrontendFlags::RESTRICTED),
+    );
+    add_frontend(&mut snapshot, at, Scope::ANY, restricted, service);
+    let range = |text: &str, length| SourceRangeKey::new(service, PrefixKey::new(ip(text), length));
+    snapshot.source_ranges.insert(range("192.0.2.0", 24), 1);
+    snapshot.source_ranges.insert(range("10.128.1.5", 32), 1);
+    for (client, prefix, refused) in [
+        (Client::Packet(ip(OUTSIDE)), Some(("192.0.2.0", 24)), None),
+        (
+            Client::Packet(ip("203.0.113.1")),
+            None,
+            Some(Outcome::Dropped(Counter::DropSourceRange)),
+        ),
+        (pod(), Some(("10.128.1.5", 32)), None),
+        (
+            Client::Node,
+            None,
+            Some(Outcome::Refused(Counter::SocketSourceRange)),
+        ),
+    ] {
+        let answer = ask(&snapshot, at, client);
+        let found = answer.steps.iter().find_map(|step| match step {
+            Step::SourceRange(_, found) => Some(*found),
+            _ => None,
+        });
+        let expected = prefix.map(|(address, length)| PrefixKey::new(ip(address), length));
+        assert_eq!(found, Some(expected), "{client:?}");
+        match refused {
+            Some(outcome) => assert_eq!(answer.outcome, outcome, "{client:?}"),
+            None => assert_eq!(shares_of(&answer).len(), 1, "{client:?}"),
+        }
+    }
+}
+
+/// Nothing behind a ClusterIP and a NodePort.
 /// Nothing behind a ClusterIP, a NodePort and an external IP.
 fn deserted() -> Snapshot {
     let mut snapshot = empty();
@@ -176,27 +223,19 @@ fn deserted() -> Snapshot {
 fn why_nothing_answers_a_socket_is_told() {
     let snapshot = deserted();
     for (to, client, outcome) in [
-        (
-            "10.64.0.7:80",
-            Client::Pod,
-            Outcome::Refused(Counter::SocketNoBackend),
-        ),
-        (
-            "10.64.0.7:81",
-            Client::Pod,
-            Outcome::Refused(Counter::SocketNoService),
-        ),
+        ("10.64.0.7:80", pod(), Outcome::Refused(Counter::SocketNoBackend)),
+        ("10.64.0.7:81", pod(), Outcome::Refused(Counter::SocketNoService)),
         ("192.0.2.9:80", Client::Node, Outcome::LeftAlone),
         (
             "127.0.0.1:30080",
             Client::Node,
             Outcome::Refused(Counter::SocketNoBackend),
         ),
-        ("127.0.0.1:30080", Client::Pod, Outcome::LeftAlone),
+        ("127.0.0.1:30080", pod(), Outcome::LeftAlone),
     ] {
         assert_eq!(ask(&snapshot, to, client).outcome, outcome, "{to} {client:?}");
     }
-    let range = ask(&snapshot, "10.64.0.7:81", Client::Pod).steps;
+    let range = ask(&snapshot, "10.64.0.7:81", pod()).steps;
     assert!(
         matches!(
             range[..],
@@ -240,7 +279,7 @@ fn many_backends_have_even_shares() {
         FrontendFlags::CLUSTER_IP,
         service,
     );
-    let Outcome::Backends(shares) = ask(&snapshot, "10.64.0.7:80", Client::Pod).outcome else {
+    let Outcome::Backends(shares) = ask(&snapshot, "10.64.0.7:80", pod()).outcome else {
         panic!("no backends");
     };
     assert_eq!(shares.len(), 100);

@@ -13,14 +13,14 @@ use skep_datapath::answer::Refusal;
 use skep_datapath::tables::Inserted;
 use skep_datapath::{FlowTable, FragmentTable, PacketWorld, ServiceTables, SocketTables};
 
-use super::Step;
+use super::{Client, Step};
 use crate::Snapshot;
 
 pub(super) struct World<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) steps: RefCell<Vec<Step>>,
     pub(super) counted: RefCell<Vec<Counter>>,
-    in_node_network: bool,
+    client: Client,
     /// What the next throw of the dice is; later ones of the same decision follow from it.
     dice: Cell<u32>,
     /// The connection under way: there is no other.
@@ -28,12 +28,12 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, in_node_network: bool) -> Self {
+    pub(super) fn new(snapshot: &'a Snapshot, client: Client) -> Self {
         Self {
             snapshot,
             steps: RefCell::default(),
             counted: RefCell::default(),
-            in_node_network,
+            client,
             dice: Cell::new(0),
             flows: RefCell::default(),
         }
@@ -66,6 +66,12 @@ impl ServiceTables for World<'_> {
 
     fn backend(&self, id: BackendId) -> Option<&BackendValue> {
         self.snapshot.backends.get(&id)
+    }
+
+    fn in_source_ranges(&self, service: ServiceId, client: &Address) -> bool {
+        let found = self.snapshot.source_range(service, client);
+        self.steps.borrow_mut().push(Step::SourceRange(*client, found));
+        found.is_some()
     }
 
     fn in_service_range(&self, address: &Address) -> bool {
@@ -110,7 +116,17 @@ impl SocketTables for World<'_> {
     fn remove_reverse(&self, _key: &SocketKey) {}
 
     fn in_node_network(&self) -> bool {
-        self.in_node_network
+        self.client == Client::Node
+    }
+
+    fn client(&self, remote: &Address) -> Address {
+        let v4 = remote.is_ipv4();
+        match self.client {
+            Client::Node if v4 => self.snapshot.config.ipv4,
+            Client::Node => self.snapshot.config.ipv6,
+            Client::Pod(ip) | Client::Packet(ip) if ip.is_ipv4() == v4 => ip.into(),
+            Client::Pod(_) | Client::Packet(_) => Address::UNSPECIFIED,
+        }
     }
 }
 

@@ -53,6 +53,10 @@ impl Netns {
         netns
     }
 
+    pub(crate) fn handle(&self) -> &File {
+        &self.handle
+    }
+
     /// Runs `work` on a thread of its own inside the namespace.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {

@@ -25,3 +25,5 @@ mod restart;
 mod server;
 #[cfg(test)]
 mod sockets;
+#[cfg(test)]
+mod source_ranges;

@@ -5,8 +5,8 @@ use std::os::fd::AsFd as _;
 
 use skep_abi::{
     Address, BackendFlags, BackendId, BackendValue, Counter, FrontendFlags, FrontendKey, FrontendValue,
-    Label, PortBe, Protocol, Scope, ServiceFlags, ServiceId, ServiceName, ServiceSerial, ServiceStats,
-    ServiceValue, maps,
+    Label, PortBe, PrefixKey, Protocol, Scope, ServiceFlags, ServiceId, ServiceName, ServiceSerial,
+    ServiceStats, ServiceValue, SourceRangeKey, maps,
 };
 use skep_bpf_maps::{RawMap, ServiceMaps, sys};
 use skep_loader::{Dataplane, DataplaneConfig, LoadError, MapSizes};
@@ -209,6 +209,16 @@ impl Services {
         let serial = Self::serial(service);
         self.maps.service_counts().start(serial).unwrap();
         self.maps.service_names().put(&serial, &name).unwrap();
+    }
+
+    /// Opens the restricted frontends of a service to these clients.
+    pub(crate) fn admit(&self, service: ServiceId, ranges: &[&str]) {
+        for range in ranges {
+            let range: ipnet::IpNet = range.parse().unwrap();
+            let prefix = PrefixKey::new(range.network(), range.prefix_len());
+            let key = SourceRangeKey::new(service, prefix);
+            self.maps.source_ranges().put(&key, &1).unwrap();
+        }
     }
 
     pub(crate) fn set_range(&self, service: ServiceId, slot_offset: u32, slot_count: u32) {

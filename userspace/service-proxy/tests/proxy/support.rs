@@ -50,6 +50,7 @@ pub(crate) fn config() -> ProxyConfig {
     ProxyConfig {
         node_name: "node1".to_owned(),
         node_addresses: vec!["172.29.0.11".parse().unwrap()],
+        restrict_node_ports: false,
         node_local: vec![(
             "kube-system".to_owned(),
             "kube-dns".to_owned(),

@@ -1,10 +1,10 @@
 //! The maps as plain collections, and a reader of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_abi::{
     BackendId, BackendValue, FrontendKey, FrontendValue, ServiceFlags, ServiceId, ServiceName, ServiceSerial,
-    ServiceValue,
+    ServiceValue, SourceRangeKey,
 };
 use skep_service_table::{IdState, MapOp};
 
@@ -12,6 +12,7 @@ use skep_service_table::{IdState, MapOp};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct MapModel {
     pub(crate) frontends: BTreeMap<FrontendKey, FrontendValue>,
+    pub(crate) source_ranges: BTreeSet<SourceRangeKey>,
     pub(crate) services: BTreeMap<ServiceId, ServiceValue>,
     pub(crate) slots: BTreeMap<u32, BackendId>,
     pub(crate) backends: BTreeMap<BackendId, BackendValue>,
@@ -32,8 +33,10 @@ impl MapModel {
             MapOp::PutBackend(id, value) => drop(self.backends.insert(id, value)),
             MapOp::PutSlot(slot, id) => drop(self.slots.insert(slot, id)),
             MapOp::PutService(id, value) => drop(self.services.insert(id, value)),
+            MapOp::PutSourceRange(key) => assert!(self.source_ranges.insert(key), "{op:?}"),
             MapOp::PutFrontend(key, value) => drop(self.frontends.insert(key, value)),
             MapOp::DeleteFrontend(key) => assert!(self.frontends.remove(&key).is_some(), "{op:?}"),
+            MapOp::DeleteSourceRange(key) => assert!(self.source_ranges.remove(&key), "{op:?}"),
             MapOp::DeleteService(id) => assert!(self.services.remove(&id).is_some(), "{op:?}"),
             MapOp::DeleteSlot(slot) => assert!(self.slots.remove(&slot).is_some(), "{op:?}"),
             MapOp::DeleteName(serial) => assert!(self.names.remove(&serial).is_some(), "{op:?}"),
@@ -44,6 +47,7 @@ impl MapModel {
     pub(crate) fn state(&self) -> IdState {
         IdState {
             frontends: self.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
+            source_ranges: self.source_ranges.iter().copied().collect(),
             services: self.services.iter().map(|(key, value)| (*key, *value)).collect(),
             slots: self.slots.iter().map(|(key, value)| (*key, *value)).collect(),
             names: self.names.iter().map(|(key, value)| (*key, *value)).collect(),

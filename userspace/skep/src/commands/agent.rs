@@ -58,6 +58,9 @@ pub(crate) struct Options {
     /// The nodes' addresses, which pods reach with their own address; what else leaves the cluster is masqueraded
     #[arg(long)]
     node_cidr: IpNet,
+    /// Let loadBalancerSourceRanges bind the node ports of their Service, too
+    #[arg(long)]
+    restrict_node_ports: bool,
     /// The cluster DNS Service's address
     #[arg(long)]
     cluster_dns: IpAddr,
@@ -92,6 +95,7 @@ pub(super) fn run(options: Options) -> Result<()> {
         cluster_cidr: options.cluster_cidr,
         service_cidr: options.service_cidr,
         node_cidr: options.node_cidr,
+        restrict_node_ports: options.restrict_node_ports,
         cluster_dns: options.cluster_dns,
         cluster_domain: options.cluster_domain,
         node_dns: options.node_dns,

@@ -126,13 +126,16 @@ fn look_up(step: &Step) -> String {
                 None => format!("{whom} {end}/{}: none", key.protocol),
             }
         }
-        Step::ServiceRange(address, Some(prefix)) => {
-            let base = if prefix.address.is_ipv4() { 96 } else { 0 };
-            let length = prefix.prefix_length.saturating_sub(base);
+        Step::SourceRange(client, Some(prefix)) => {
             format!(
-                "service ranges: {address} is in {}/{length}, where only Services are",
-                prefix.address
+                "source ranges of the Service: {client} is in {}",
+                words::prefix(prefix)
             )
+        }
+        Step::SourceRange(client, None) => format!("source ranges of the Service: {client} is in none"),
+        Step::ServiceRange(address, Some(prefix)) => {
+            let prefix = words::prefix(prefix);
+            format!("service ranges: {address} is in {prefix}, where only Services are")
         }
         Step::ServiceRange(address, None) => format!("service ranges: {address} is in none"),
         Step::PodRange(address, range) => {
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_socket_is_told_its_backends_and_their_shares() {
-        let (text, value) = ask("10.64.0.7:80", Client::Pod);
+        let (text, value) = ask("10.64.0.7:80", Client::Pod(ip("10.128.1.5")));
         for part in [
             "1. exact frontend 10.64.0.7:80/TCP: found, ClusterIP",
             "Service default/web port http",

@@ -3,13 +3,19 @@
 use std::net::SocketAddr;
 
 use skep_abi::{
-    Address, BackendFlags, BackendValue, Counter, FrontendFlags, FrontendKey, FrontendValue, PortBe, Scope,
-    ServiceName,
+    Address, BackendFlags, BackendValue, Counter, FrontendFlags, FrontendKey, FrontendValue, PortBe,
+    PrefixKey, Scope, ServiceName,
 };
 
 /// `address:port`, with brackets where the address has colons.
 pub(super) fn end(address: &Address, port: PortBe) -> String {
     SocketAddr::new(address.to_ip(), port.to_host()).to_string()
+}
+
+/// `address/length`.
+pub(super) fn prefix(prefix: &PrefixKey) -> String {
+    let base = if prefix.address.is_ipv4() { 96 } else { 0 };
+    format!("{}/{}", prefix.address, prefix.prefix_length.saturating_sub(base))
 }
 
 /// What kind of address a frontend has.
@@ -99,6 +105,9 @@ pub(super) fn reason(counter: Counter) -> &'static str {
         }
         Counter::DropNoService => {
             "packets may not use this address: it is a ClusterIP, or in a range of services without being a frontend"
+        }
+        Counter::SocketSourceRange | Counter::DropSourceRange => {
+            "the client is in none of the Service's loadBalancerSourceRanges"
         }
         Counter::PacketMartian => {
             "no wire leads from such a source: loopback, multicast, or the node's own address (a martian)"

@@ -80,7 +80,7 @@ impl Asker {
         if snapshot.is_node(&address) {
             Client::Node
         } else if snapshot.pod_range(&address).contains(PodRange::NODE) {
-            Client::Pod
+            Client::Pod(ip)
         } else {
             Client::Packet(ip)
         }
@@ -95,7 +95,7 @@ impl Asker {
         };
         let what = match client {
             Client::Node => "the node itself",
-            Client::Pod => "a pod of the node",
+            Client::Pod(_) => "a pod of the node",
             Client::Packet(ip) if snapshot.pod_range(&ip.into()).contains(PodRange::CLUSTER) => {
                 "a pod of another node, whose packets come in"
             }
@@ -130,7 +130,11 @@ mod tests {
         for (from, client, words) in [
             (None, Client::Node, "a program on the node"),
             (Some("172.29.0.11"), Client::Node, "the node itself"),
-            (Some("10.128.1.5"), Client::Pod, "a pod of the node"),
+            (
+                Some("10.128.1.5"),
+                Client::Pod(ip("10.128.1.5")),
+                "a pod of the node",
+            ),
             (
                 Some("10.128.2.5"),
                 Client::Packet(ip("10.128.2.5")),
