@@ -36,6 +36,8 @@ counters! {
     SocketTableHole = 5, "socket_table_hole";
     /// A connect or send was refused: the client is in none of the frontend's source ranges.
     SocketSourceRange = 10, "socket_source_range";
+    /// A bind was refused: the port is a node port.
+    SocketNodePort = 11, "socket_node_port";
     /// A packet from outside opened a flow to a backend.
     PacketFlowOpened = 16, "packet_flow_opened";
     /// A pod's packet opened a masqueraded flow.

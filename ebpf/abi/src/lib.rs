@@ -17,6 +17,7 @@ pub mod counter;
 pub mod flow;
 pub mod fragment;
 pub mod maps;
+pub mod node_port;
 pub mod plain;
 pub mod report;
 pub mod service;

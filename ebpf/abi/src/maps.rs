@@ -4,6 +4,7 @@ use crate::config::{NodeConfig, PodAddresses, PodRange, PrefixKey};
 use crate::counter::COUNTER_SLOTS;
 use crate::flow::{FlowKey, FlowValue};
 use crate::fragment::{FragmentKey, FragmentValue};
+use crate::node_port::NODE_PORT_WORDS;
 use crate::plain::{HASH_START, Plain, Scribe, mix, mix_text};
 use crate::report::ReportBudget;
 use crate::service::{BackendId, BackendValue, FrontendKey, FrontendValue, ServiceValue, SourceRangeKey};
@@ -120,6 +121,8 @@ pub const SERVICE_NAMES: MapSpec =
 /// (service, clients) → 1: who may use the service's restricted frontends.
 pub const SOURCE_RANGES: MapSpec =
     MapSpec::of::<SourceRangeKey, u32>("SOURCE_RANGES", MapKind::LpmTrie, 65_536);
+/// Bitmap of the node ports (see [`crate::node_port`]).
+pub const NODE_PORTS: MapSpec = MapSpec::of::<u32, u64>("NODE_PORTS", MapKind::Array, NODE_PORT_WORDS);
 /// Prefixes that hold service addresses and nothing else.
 pub const SERVICE_RANGES: MapSpec = MapSpec::of::<PrefixKey, u32>("SERVICE_RANGES", MapKind::LpmTrie, 1_024);
 /// Destinations that pods reach with their own address.
@@ -149,7 +152,7 @@ pub const COUNTERS: MapSpec = MapSpec::of::<u32, u64>("COUNTERS", MapKind::PerCp
 pub const LAYOUT: MapSpec = MapSpec::of::<u32, u64>("LAYOUT", MapKind::Array, 1);
 
 /// Every map, in the order they are created. [`LAYOUT`] comes last: it says that the others are whole.
-pub const ALL: [&MapSpec; 19] = [
+pub const ALL: [&MapSpec; 20] = [
     &FRONTENDS,
     &SERVICES,
     &SLOTS,
@@ -157,6 +160,7 @@ pub const ALL: [&MapSpec; 19] = [
     &SERVICE_STATS,
     &SERVICE_NAMES,
     &SOURCE_RANGES,
+    &NODE_PORTS,
     &SERVICE_RANGES,
     &NON_MASQUERADE,
     &POD_RANGES,

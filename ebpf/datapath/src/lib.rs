@@ -11,6 +11,7 @@
 
 pub mod account;
 pub mod answer;
+pub mod bind;
 pub mod checksum;
 pub mod egress;
 pub mod flow;

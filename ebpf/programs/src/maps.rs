@@ -32,6 +32,8 @@ pub static SERVICE_STATS: PerCpuHashMap<ServiceSerial, ServiceStats> =
 #[map]
 pub static SOURCE_RANGES: LpmTrie<[u32; 5], u32> = LpmTrie::pinned(spec::SOURCE_RANGES.default_entries, 0);
 #[map]
+pub static NODE_PORTS: Array<u64> = Array::pinned(spec::NODE_PORTS.default_entries, 0);
+#[map]
 pub static SERVICE_RANGES: LpmTrie<Address, u32> = LpmTrie::pinned(spec::SERVICE_RANGES.default_entries, 0);
 #[map]
 pub static NON_MASQUERADE: LpmTrie<Address, u32> = LpmTrie::pinned(spec::NON_MASQUERADE.default_entries, 0);

@@ -2,10 +2,11 @@
 
 use core::ptr::{addr_of, addr_of_mut, read_volatile, write_volatile};
 
-use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use skep_abi::{Address, PortBe, Protocol, SocketKey, SocketValue};
 use skep_datapath::SocketTables;
+use skep_datapath::bind::BindTables;
 use skep_datapath::socket::Target;
 
 use crate::maps;
@@ -114,10 +115,7 @@ impl SocketTables for World<*mut bpf_sock_addr> {
     #[inline(always)]
     fn in_node_network(&self) -> bool {
         // SAFETY: the context is valid while the program runs.
-        let cookie = unsafe { bpf_get_netns_cookie(self.context.cast()) };
-        maps::CONFIG
-            .get(0)
-            .is_some_and(|config| config.netns_cookie == cookie)
+        is_node_network(unsafe { bpf_get_netns_cookie(self.context.cast()) })
     }
 
     #[inline(always)]
@@ -137,5 +135,42 @@ impl SocketTables for World<*mut bpf_sock_addr> {
             Some(pod) => pod.ipv6,
             None => Address::UNSPECIFIED,
         }
+    }
+}
+
+/// Whether this is the cookie of the node's own network namespace.
+#[inline(always)]
+fn is_node_network(cookie: u64) -> bool {
+    maps::CONFIG
+        .get(0)
+        .is_some_and(|config| config.netns_cookie == cookie)
+}
+
+impl World<*mut bpf_sock> {
+    /// The protocol and the local port of a socket that is just bound.
+    #[inline(always)]
+    pub fn bound(&self) -> (u32, PortBe) {
+        // SAFETY: the context is valid while the program runs. Volatile, because the verifier allows only loads of
+        // the fields' own width. The port is in host byte order (struct bpf_sock).
+        let (protocol, port) = unsafe {
+            (
+                read_volatile(addr_of!((*self.context).protocol)),
+                read_volatile(addr_of!((*self.context).src_port)),
+            )
+        };
+        (protocol, PortBe::from_host(port as u16))
+    }
+}
+
+impl BindTables for World<*mut bpf_sock> {
+    #[inline(always)]
+    fn in_node_network(&self) -> bool {
+        // SAFETY: the context is valid while the program runs.
+        is_node_network(unsafe { bpf_get_netns_cookie(self.context.cast()) })
+    }
+
+    #[inline(always)]
+    fn node_ports(&self, word: u32) -> u64 {
+        maps::NODE_PORTS.get(word).copied().unwrap_or(0)
     }
 }

@@ -482,6 +482,7 @@ pub struct KernelMaps {
     service_names: KernelTable<ServiceSerial, ServiceName>,
     service_counts: KernelCounts,
     source_ranges: KernelTable<SourceRangeKey, u32>,
+    node_ports: KernelTable<u32, u64>,
     service_ranges: KernelTable<PrefixKey, u32>,
     non_masquerade: KernelTable<PrefixKey, u32>,
 }
@@ -502,6 +503,7 @@ impl KernelMaps {
             service_names: KernelTable::new(open(&maps::SERVICE_NAMES)?)?,
             service_counts: KernelCounts::new(open(&maps::SERVICE_STATS)?),
             source_ranges: KernelTable::new(open(&maps::SOURCE_RANGES)?)?,
+            node_ports: KernelTable::new(open(&maps::NODE_PORTS)?)?,
             service_ranges: KernelTable::new(open(&maps::SERVICE_RANGES)?)?,
             non_masquerade: KernelTable::new(open(&maps::NON_MASQUERADE)?)?,
         })
@@ -535,6 +537,10 @@ impl ServiceMaps for KernelMaps {
 
     fn source_ranges(&self) -> &dyn Table<SourceRangeKey, u32> {
         &self.source_ranges
+    }
+
+    fn node_ports(&self) -> &dyn Table<u32, u64> {
+        &self.node_ports
     }
 
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32> {

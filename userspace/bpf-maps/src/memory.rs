@@ -29,6 +29,7 @@ pub struct MemoryMaps {
     service_names: MemoryTable<ServiceSerial, ServiceName>,
     service_counts: MemoryCounts,
     source_ranges: MemoryTable<SourceRangeKey, u32>,
+    node_ports: MemoryTable<u32, u64>,
     service_ranges: MemoryTable<PrefixKey, u32>,
     non_masquerade: MemoryTable<PrefixKey, u32>,
     faults: Arc<Mutex<Faults>>,
@@ -57,6 +58,7 @@ impl MemoryMaps {
             service_names: MemoryTable::new(&maps::SERVICE_NAMES, capacity(&maps::SERVICE_NAMES), &faults),
             service_counts: MemoryCounts::default(),
             source_ranges: MemoryTable::new(&maps::SOURCE_RANGES, capacity(&maps::SOURCE_RANGES), &faults),
+            node_ports: MemoryTable::new(&maps::NODE_PORTS, capacity(&maps::NODE_PORTS), &faults),
             service_ranges: MemoryTable::new(&maps::SERVICE_RANGES, capacity(&maps::SERVICE_RANGES), &faults),
             non_masquerade: MemoryTable::new(&maps::NON_MASQUERADE, capacity(&maps::NON_MASQUERADE), &faults),
             faults,
@@ -112,6 +114,10 @@ impl ServiceMaps for MemoryMaps {
 
     fn source_ranges(&self) -> &dyn Table<SourceRangeKey, u32> {
         &self.source_ranges
+    }
+
+    fn node_ports(&self) -> &dyn Table<u32, u64> {
+        &self.node_ports
     }
 
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32> {

@@ -110,6 +110,8 @@ pub trait ServiceMaps: Send + Sync {
     fn service_counts(&self) -> &dyn ServiceCounts;
     /// Clients that may use a service's restricted frontends; the value is 1.
     fn source_ranges(&self) -> &dyn Table<SourceRangeKey, u32>;
+    /// Bitmap of the node ports, by words.
+    fn node_ports(&self) -> &dyn Table<u32, u64>;
     /// Prefixes that hold service addresses and nothing else; the value is 1.
     fn service_ranges(&self) -> &dyn Table<PrefixKey, u32>;
     /// Destinations that pods reach with their own address; the value is 1.

@@ -224,6 +224,7 @@ fn load(object: &'static ObjectSpec, bytes: &[u8], pin_dir: &Path) -> Result<Ebp
         let program = loaded.program_mut(spec.name);
         let program = program.expect("the object was built with every program that objects.rs lists");
         let result = match program {
+            Program::CgroupSock(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
             _ => Err(aya::programs::ProgramError::UnexpectedProgramType),

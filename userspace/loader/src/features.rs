@@ -24,6 +24,7 @@ enum Probe {
 }
 
 const SOCKET: ProgramType = ProgramType::CgroupSockAddr;
+const BIND: ProgramType = ProgramType::CgroupSock;
 const PACKET: ProgramType = ProgramType::SchedClassifier;
 
 const PROBES: &[(Probe, &str, &str)] = &[
@@ -62,6 +63,16 @@ const PROBES: &[(Probe, &str, &str)] = &[
         Probe::Helper(SOCKET, BpfHelper::BPF_FUNC_set_retval),
         "bpf_set_retval (Linux 5.18)",
         "ECONNREFUSED for Services without endpoints",
+    ),
+    (
+        Probe::Program(BIND),
+        "cgroup socket programs (Linux 4.10)",
+        "node ports that no program of the node can take",
+    ),
+    (
+        Probe::Helper(BIND, BpfHelper::BPF_FUNC_get_netns_cookie),
+        "bpf_get_netns_cookie in cgroup socket programs (Linux 5.7)",
+        "ports of pods, which may be anything",
     ),
     (
         Probe::Program(PACKET),

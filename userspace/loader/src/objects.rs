@@ -70,6 +70,8 @@ pub(crate) const OBJECTS: [ObjectSpec; 2] = [
         name: "skep-cgroup-sock.o",
         bytes: embedded::CGROUP_SOCK,
         programs: &[
+            cgroup("skep_post_bind4", "post_bind4", 12),
+            cgroup("skep_post_bind6", "post_bind6", 13),
             cgroup("skep_recvmsg4", "recvmsg4", 19),
             cgroup("skep_recvmsg6", "recvmsg6", 20),
             cgroup("skep_getpeer4", "getpeername4", 29),

@@ -15,6 +15,7 @@ mod config;
 mod error;
 mod health;
 mod metrics;
+mod node_ports;
 mod proxy;
 mod run;
 mod service_metrics;

@@ -16,6 +16,7 @@ use skep_service_table::{IdState, NodeLocal, NodeView, Problem, SERVICE_NAME_LAB
 use tokio::time::Instant;
 
 use crate::health::{Health, health_check_port};
+use crate::node_ports::{self, NodePort};
 use crate::verify::{Expected, Walk};
 use crate::write::{self, Written};
 use crate::{ProxyConfig, ProxyError, ProxyMetrics};
@@ -260,8 +261,16 @@ impl Proxy {
         if ops.is_empty() {
             return Ok(Ok(0));
         }
-        let Written { done, failure } = self.on_maps(move |maps| write::write(maps, &ops)).await?;
+        let write = move |maps: &dyn ServiceMaps| {
+            let taken = node_ports::taken_from_others(maps, &ops)?;
+            Ok((write::write(maps, &ops), taken))
+        };
+        let (Written { done, failure }, taken) = match self.on_maps(write).await? {
+            Ok(written) => written,
+            Err(error) => return Ok(Err(error)),
+        };
         self.metrics.wrote(done);
+        self.report_taken(&taken);
         Ok(failure.map_or(Ok(done), Err))
     }
 
@@ -290,6 +299,22 @@ impl Proxy {
             .served(self.table.port_count(), self.table.problems().len());
         if operations > 0 {
             tracing::debug!(operations, took_us = took.as_micros(), "wrote the maps");
+        }
+    }
+
+    /// An Event for every Service whose node port another program has, which gets nothing by it any more.
+    fn report_taken(&self, taken: &[NodePort]) {
+        for (protocol, port) in taken {
+            tracing::warn!(%protocol, port, "a program of this node has the node port");
+            let services = self.services.list();
+            if let Some(service) = services.iter().find(|s| node_ports::has(s, (*protocol, *port))) {
+                let node = &self.config.node_name;
+                let message = format!(
+                    "Another program of node {node} has port {port}/{protocol}; the Service takes its packets from it"
+                );
+                self.recorder
+                    .event(&**service, EventType::Warning, "NodePortInUse", message);
+            }
         }
     }
 

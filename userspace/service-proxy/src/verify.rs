@@ -20,6 +20,7 @@ pub(crate) struct Walk {
     expected: Option<FrontendKey>,
     /// What FRONTENDS does hold, which finds what should not be there.
     frontends: Place,
+    node_ports: Place,
     services: Place,
     slots: Place,
     backends: Place,
@@ -72,6 +73,7 @@ impl Walk {
         self.expected = expected.keys.last().copied();
         let there = self.frontends.next(maps.frontends(), expected.size, &mut seen)?;
         frontends.extend(there.into_iter().map(|(key, value)| (key, Some(value))));
+        let node_ports = self.node_ports.elements(maps.node_ports(), &mut seen)?;
         let services = self.services.elements(maps.services(), &mut seen)?;
         let slots = self.slots.elements(maps.slots(), &mut seen)?;
         let backends = self.backends.elements(maps.backends(), &mut seen)?;
@@ -84,6 +86,7 @@ impl Walk {
         self.since_ranges = (self.since_ranges + 1) % STRIPES;
         seen.found.extend([
             Found::Frontends(frontends.into_iter().collect()),
+            Found::NodePorts(node_ports),
             Found::Services(services),
             Found::Slots(slots),
             Found::Backends(backends),

@@ -19,6 +19,7 @@ pub(crate) struct Written {
 pub(crate) fn read(maps: &dyn ServiceMaps) -> Result<IdState, MapError> {
     Ok(IdState {
         frontends: maps.frontends().entries()?,
+        node_ports: maps.node_ports().entries()?,
         source_ranges: source_ranges(maps)?,
         services: maps.services().entries()?,
         slots: maps.slots().entries()?,
@@ -111,9 +112,11 @@ fn write_run(maps: &dyn ServiceMaps, run: &[MapOp]) -> Result<(), MapError> {
             MapOp::PutSlot(slot, backend) => slots.push((slot, backend)),
             MapOp::PutService(id, value) => services.push((id, value)),
             MapOp::PutSourceRange(key) => ranges.push((key, 1)),
+            MapOp::PutNodePorts(word, bits) => maps.node_ports().put(&word, &bits)?,
             MapOp::PutFrontend(key, value) => frontends.push((key, value)),
             MapOp::DeleteFrontend(key) => drop(maps.frontends().delete(&key)?),
             MapOp::DeleteSourceRange(key) => drop(maps.source_ranges().delete(&key)?),
+            MapOp::DeleteNodePorts(word) => drop(maps.node_ports().delete(&word)?),
             MapOp::DeleteService(id) => drop(maps.services().delete(&id)?),
             MapOp::DeleteSlot(slot) => drop(maps.slots().delete(&slot)?),
             MapOp::DeleteBackend(id) => drop(maps.backends().delete(&id)?),

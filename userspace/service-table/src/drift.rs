@@ -15,6 +15,8 @@ pub enum Found {
     Frontends(Vec<(FrontendKey, Option<FrontendValue>)>),
     /// SOURCE_RANGES, all of it.
     SourceRanges(Vec<SourceRangeKey>),
+    /// NODE_PORTS, absent elements as zeroes.
+    NodePorts(Vec<(u32, u64)>),
     /// SERVICES, absent elements as zeroes.
     Services(Vec<(ServiceId, ServiceValue)>),
     /// SLOTS, absent elements as zeroes.
@@ -29,6 +31,7 @@ impl Found {
         let spec = match self {
             Found::Frontends(_) => maps::FRONTENDS,
             Found::SourceRanges(_) => maps::SOURCE_RANGES,
+            Found::NodePorts(_) => maps::NODE_PORTS,
             Found::Services(_) => maps::SERVICES,
             Found::Slots(_) => maps::SLOTS,
             Found::Backends(_) => maps::BACKENDS,
@@ -57,6 +60,17 @@ impl ServiceTable {
                 let puts = missing.into_iter().map(MapOp::PutSourceRange);
                 puts.chain(strange.into_iter().map(MapOp::DeleteSourceRange))
                     .collect()
+            }
+            Found::NodePorts(words) => {
+                let repairs = words.iter().filter_map(|(word, found)| {
+                    let right = self.maps.taken_ports.differing(*word, *found)?;
+                    Some(if right == 0 {
+                        MapOp::DeleteNodePorts(*word)
+                    } else {
+                        MapOp::PutNodePorts(*word, right)
+                    })
+                });
+                repairs.collect()
             }
             Found::Services(elements) => {
                 let repairs = elements.iter().filter_map(|(id, found)| {

@@ -25,6 +25,7 @@ mod frontends;
 mod image;
 mod listing;
 mod names;
+mod node_ports;
 mod op;
 mod port;
 mod set;

@@ -24,10 +24,14 @@ pub enum MapOp {
     PutService(ServiceId, ServiceValue),
     /// Write an entry of SOURCE_RANGES.
     PutSourceRange(SourceRangeKey),
+    /// Write an element of NODE_PORTS.
+    PutNodePorts(u32, u64),
     /// Write an entry of FRONTENDS.
     PutFrontend(FrontendKey, FrontendValue),
     /// Remove an entry of FRONTENDS.
     DeleteFrontend(FrontendKey),
+    /// Zero an element of NODE_PORTS.
+    DeleteNodePorts(u32),
     /// Remove an entry of SOURCE_RANGES.
     DeleteSourceRange(SourceRangeKey),
     /// Zero an element of SERVICES.
@@ -45,6 +49,8 @@ pub enum MapOp {
 pub struct IdState {
     /// FRONTENDS.
     pub frontends: Vec<(FrontendKey, FrontendValue)>,
+    /// NODE_PORTS, elements that are not zero.
+    pub node_ports: Vec<(u32, u64)>,
     /// SOURCE_RANGES.
     pub source_ranges: Vec<SourceRangeKey>,
     /// SERVICES, elements that are not all zero.

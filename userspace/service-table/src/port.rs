@@ -13,6 +13,7 @@ use crate::backends::Backends;
 use crate::facts::{BackendKey, EndpointState, Family, ServiceFacts, ServicePort};
 use crate::frontends::{Claimant, Frontends, rank};
 use crate::listing::{Listing, Mode, REACHES, Reach, Tally};
+use crate::node_ports::{NodePort, TakenPorts};
 use crate::set::{NoRoom, Set, SetSpace};
 use crate::source_ranges::SourceRanges;
 
@@ -22,6 +23,7 @@ pub(crate) struct Maps {
     pub(crate) backends: Backends,
     pub(crate) space: SetSpace,
     pub(crate) source_ranges: SourceRanges,
+    pub(crate) taken_ports: TakenPorts,
     pub(crate) frontends: Frontends,
 }
 
@@ -38,6 +40,7 @@ pub(crate) struct PortKey {
 pub(crate) struct PortSpec {
     pub(crate) key: PortKey,
     pub(crate) port: u16,
+    node_port: Option<NodePort>,
     frontends: Vec<Frontend>,
     /// Clients of the family that may use the restricted frontends.
     source_ranges: Vec<PrefixKey>,
@@ -68,6 +71,7 @@ pub(crate) struct Port {
     tallies: [Tally; REACHES.len()],
     sets: HashMap<Reach, Set>,
     claims: Vec<(FrontendKey, Claimant)>,
+    node_port: Option<NodePort>,
 }
 
 /// A change of what one slice says of one endpoint.
@@ -90,6 +94,7 @@ impl PortSpec {
                 let mut spec = PortSpec {
                     key,
                     port: port.port,
+                    node_port: (port.node_port > 0).then_some((port.protocol, port.node_port)),
                     frontends: Vec::new(),
                     source_ranges: service.source_ranges(*family),
                     affinity_timeout_s: service.affinity_timeout_s,
@@ -209,6 +214,11 @@ impl Port {
                 result = Err(NoRoom(skep_abi::maps::BACKENDS.name));
             }
             count(&mut self.tallies, listing, 1);
+        }
+        if spec.node_port != self.node_port {
+            spec.node_port.inspect(|port| maps.taken_ports.take(*port));
+            let old = std::mem::replace(&mut self.node_port, spec.node_port);
+            old.inspect(|port| maps.taken_ports.give_back(*port));
         }
         let built = self.build_sets(spec, owner, maps);
         self.build_claims(spec, owner, maps);
@@ -351,6 +361,7 @@ impl Port {
         for (key, claimant) in &self.claims {
             maps.frontends.release(*key, claimant);
         }
+        self.node_port.inspect(|port| maps.taken_ports.give_back(*port));
         for (_, set) in self.sets {
             retire(set, maps);
         }

@@ -12,6 +12,7 @@ use skep_abi::{Address, PortBe, maps};
 use crate::backends::Backends;
 use crate::facts::{BackendKey, EndpointState, Family, Hint, LocalReady, ServiceFacts, SliceFacts};
 use crate::frontends::Frontends;
+use crate::node_ports::TakenPorts;
 use crate::op::{IdState, MapOp};
 use crate::port::{Change, Maps, NodePorts, Port, PortKey, PortSpec};
 use crate::set::{NoRoom, SetSpace};
@@ -124,6 +125,7 @@ impl ServiceTable {
             backends: Backends::new(limits.backends),
             space: SetSpace::new(limits.services, limits.slots),
             source_ranges: SourceRanges::new(limits.source_ranges),
+            taken_ports: TakenPorts::default(),
             frontends: Frontends::new(limits.frontends),
         };
         let mut table = ServiceTable {
@@ -153,6 +155,7 @@ impl ServiceTable {
             .flat_map(Port::sets);
         self.maps.space.observe(state, sets);
         self.maps.source_ranges.observe(&state.source_ranges);
+        self.maps.taken_ports.observe(&state.node_ports);
         self.maps.frontends.observe(&state.frontends);
         self.room_freed = true;
     }
@@ -271,10 +274,12 @@ impl ServiceTable {
         ops.extend(filled);
         let (range_puts, range_deletes) = self.maps.source_ranges.ops();
         ops.extend(range_puts);
+        ops.extend(self.maps.taken_ports.puts());
         let (frontend_puts, frontend_deletes) = self.maps.frontends.ops();
         ops.extend(frontend_puts);
         ops.extend(emptied);
         ops.extend(frontend_deletes);
+        ops.extend(self.maps.taken_ports.deletes());
         ops.extend(range_deletes);
         let (deletes, freed_sets) = self.maps.space.deletes();
         ops.extend(deletes);
@@ -292,6 +297,7 @@ impl ServiceTable {
             || self.maps.backends.waits()
             || self.maps.frontends.waits()
             || self.maps.source_ranges.waits()
+            || self.maps.taken_ports.waits()
             || self.room_freed && !self.starved.is_empty()
     }
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use skep_abi::node_port::node_ports_of;
 use skep_abi::{BackendFlags, FrontendFlags, Scope};
 use skep_service_table::{IdState, Limits, NodeLocal, NodeView, ServiceTable};
 use support::MapModel;
@@ -114,6 +115,11 @@ pub(crate) fn describe(maps: &MapModel) -> String {
         let base = if range.address.is_ipv4() { 128 } else { 32 };
         let (service, address, length) = (range.service.0, range.address, range.prefix_length - base);
         writeln!(text, "service {service}: open to {address}/{length}").unwrap();
+    }
+    for (word, bits) in &maps.node_ports {
+        for (protocol, port) in node_ports_of(*word, *bits) {
+            writeln!(text, "node port {port}/{protocol}").unwrap();
+        }
     }
     for (id, value) in &maps.services {
         let slots = value.slot_offset..value.slot_offset + value.slot_count;

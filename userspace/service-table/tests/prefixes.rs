@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use skep_abi::node_port::node_port_bit;
 use skep_abi::{BackendValue, FrontendKey, FrontendValue, PrefixKey};
 use skep_service_table::{IdState, Limits, NodeLocal, NodeView, ServiceTable};
 use support::MapModel;
@@ -237,6 +238,16 @@ fn write(maps: &mut MapModel, table: &mut ServiceTable) -> Result<(), TestCaseEr
                 prop_assert!(is_known, "{key:?} led to a stranger {backend:?} at {op:?}");
             }
         }
+        for key in maps
+            .frontends
+            .keys()
+            .filter(|key| (30_000..30_010).contains(&key.port.to_host()))
+        {
+            let (word, bit) = node_port_bit(key.protocol, key.port).unwrap();
+            let leaving = !after.contains_key(key);
+            let bits = maps.node_ports.get(&word).copied().unwrap_or(0);
+            prop_assert!(leaving || bits & bit != 0, "{key:?} is anybody's at {op:?}");
+        }
         for (key, value) in maps
             .frontends
             .iter()
@@ -315,6 +326,7 @@ proptest! {
         prop_assert_eq!(maps.services.len(), fresh.services.len());
         prop_assert_eq!(maps.slots.len(), fresh.slots.len());
         prop_assert_eq!(maps.source_ranges.len(), fresh.source_ranges.len());
+        prop_assert_eq!(&maps.node_ports, &fresh.node_ports);
 
         // A restart rewrites nothing that is right. (Of two that claim one external address, the loser's set
         // may have no frontend to be recognised by.)

@@ -1,12 +1,13 @@
 //! Socket hooks of a node's cgroup: what a program dials as a Service goes to a backend from the start, and
-//! what it then sees of the remote end is the Service again.
+//! what it then sees of the remote end is the Service again. Node ports are nobody else's.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::bpf_set_retval;
-use aya_ebpf::macros::cgroup_sock_addr;
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SockAddrContext, SockContext};
+use skep_datapath::bind;
 use skep_datapath::socket::{self, SocketVerdict, Target};
 use skep_programs::maps;
 use skep_programs::socket::Family;
@@ -14,6 +15,7 @@ use skep_programs::world::World;
 
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
+const EADDRINUSE: i32 = 98;
 const ECONNREFUSED: i32 = 111;
 
 type SocketWorld = World<*mut bpf_sock_addr>;
@@ -58,6 +60,32 @@ fn skep_getpeer6(context: SockAddrContext) -> i32 {
     show(context, Family::V6)
 }
 
+#[cgroup_sock(post_bind4)]
+fn skep_post_bind4(context: SockContext) -> i32 {
+    take(context)
+}
+
+#[cgroup_sock(post_bind6)]
+fn skep_post_bind6(context: SockContext) -> i32 {
+    take(context)
+}
+
+/// A call that takes a port.
+#[inline(always)]
+fn take(context: SockContext) -> i32 {
+    let world = World {
+        context: context.sock,
+    };
+    let (protocol, port) = world.bound();
+    match bind::bind(&world, protocol, port) {
+        Ok(()) => ALLOW,
+        Err(counter) => {
+            maps::count(counter);
+            deny(EADDRINUSE)
+        }
+    }
+}
+
 /// A call that names a remote end.
 #[inline(always)]
 fn dial(
@@ -90,8 +118,13 @@ fn dial(
 /// Lets the call fail as if the remote end had refused.
 #[inline(always)]
 fn refuse() -> i32 {
+    deny(ECONNREFUSED)
+}
+
+#[inline(always)]
+fn deny(error: i32) -> i32 {
     // SAFETY: a helper with a plain argument, which these attach types may call.
-    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    unsafe { bpf_set_retval(-error) };
     DENY
 }
 

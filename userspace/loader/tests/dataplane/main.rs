@@ -1,5 +1,7 @@
 // cfg(test) tells clippy that helpers may unwrap, as tests do.
 #[cfg(test)]
+mod bind;
+#[cfg(test)]
 mod counts;
 #[cfg(test)]
 mod explain;

@@ -73,7 +73,7 @@ fn agent_restarts_under_load_without_a_failed_connection() {
     ask_stream(&held).unwrap();
     assert_eq!(ask_udp(&udp, frontend).unwrap().1, frontend);
     let after = node.dataplane().status().unwrap();
-    assert_eq!(before.programs.len(), 10);
+    assert_eq!(before.programs.len(), 12);
     for (old, new) in before.programs.iter().zip(&after.programs) {
         assert_eq!((&old.hook, &old.target), (&new.hook, &new.target));
         assert_ne!(old.id, new.id, "{} was not replaced", old.hook);
@@ -139,7 +139,7 @@ fn link_to_a_device_that_was_replaced_is_made_anew() {
     assert_eq!(node.dataplane().status().unwrap().detached().count(), 0);
     node.config.devices.clear();
     node.reopen().unwrap();
-    assert_eq!(node.dataplane().status().unwrap().programs.len(), 8);
+    assert_eq!(node.dataplane().status().unwrap().programs.len(), 10);
 }
 
 #[test]
@@ -159,12 +159,12 @@ fn start_that_fails_half_way_takes_back_what_it_attached() {
         .iter()
         .map(|program| program.hook.as_str())
         .collect();
-    assert_eq!(hooks.len(), 10, "{hooks:?}");
+    assert_eq!(hooks.len(), 12, "{hooks:?}");
     assert!(!hooks.contains(&"tcx_egress@eth1"), "{hooks:?}");
     // What was there before goes on, and the next start finds nothing in its way.
     node.netns.run(|| ask_tcp(FRONTEND.parse().unwrap())).unwrap();
     node.reopen().unwrap();
-    assert_eq!(node.dataplane().status().unwrap().programs.len(), 12);
+    assert_eq!(node.dataplane().status().unwrap().programs.len(), 14);
 }
 
 #[test]

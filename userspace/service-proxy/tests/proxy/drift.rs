@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Service;
+use serde_json::json;
 use skep_abi::{
     BackendId, BackendValue, FrontendKey, FrontendValue, PortBe, ServiceFlags, ServiceId, ServiceValue,
+    SourceRangeKey,
 };
 use skep_bpf_maps::{MemoryMaps, ServiceMaps, Table};
 use skep_client::testing::FakeTransport;
@@ -114,6 +117,46 @@ async fn what_others_change_in_any_map_is_set_right_within_a_minute() {
         let metric = |name| proxy.metric(&format!("skep_proxy_map_{name}{{map=\"{map}\"}}"));
         assert_eq!(metric("entries"), entries, "{map}");
         assert_eq!(metric("capacity"), 4_096.0, "{map}");
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn source_ranges_and_node_ports_are_set_right_too() {
+    let (api, maps) = (FakeTransport::new(), maps());
+    let object = json!({
+        "metadata": {"namespace": "default", "name": "web", "uid": "web"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.64.0.7", "clusterIPs": ["10.64.0.7"],
+            "loadBalancerSourceRanges": ["192.0.2.0/24", "2001:db8::/32", "203.0.113.0/24"],
+            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30_080}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}},
+    });
+    api.put::<Service>(&serde_json::from_value(object).unwrap());
+    let proxy = start(&api, &maps);
+    let content = || {
+        (
+            maps.source_ranges().entries().unwrap(),
+            maps.node_ports().entries().unwrap(),
+        )
+    };
+    eventually("the first sync", || {
+        content().0.len() == 2 && content().1.len() == 1
+    })
+    .await;
+    let right = content();
+    let (range, _) = right.0[0];
+    maps.source_ranges().delete(&range).unwrap();
+    let foreign = SourceRangeKey {
+        prefix_length: 32,
+        ..range
+    };
+    maps.source_ranges().put(&foreign, &1).unwrap();
+    maps.node_ports().put(&right.1[0].0, &0b11).unwrap();
+    maps.node_ports().put(&7, &1).unwrap();
+    sleep(ROUND).await;
+    assert_eq!(content(), right);
+    for map in ["SOURCE_RANGES", "NODE_PORTS"] {
+        assert_eq!(repaired(&proxy, map), 2.0, "{map}");
     }
     proxy.stop().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use serde_json::json;
+use serde_json::{Value, json};
 use skep_api::{ApiError, ObjectKey};
 use skep_bpf_maps::{MemoryMaps, ServiceMaps};
 use skep_client::testing::FakeTransport;
@@ -205,6 +205,77 @@ async fn a_service_without_room_is_told_and_harms_no_other() {
         proxy.metric("skep_proxy_services_without_room") == 0.0
     })
     .await;
+    proxy.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_balancers_addresses_follow_its_status() {
+    let (api, maps) = (FakeTransport::new(), maps());
+    let put = |ingress: Value, ranges: Value| {
+        let object = json!({
+            "metadata": {"namespace": "default", "name": "web", "uid": "web"},
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.64.0.7", "clusterIPs": ["10.64.0.7"],
+                "allocateLoadBalancerNodePorts": false, "loadBalancerSourceRanges": ranges,
+                "ports": [{"port": 80, "protocol": "TCP"}]},
+            "status": {"loadBalancer": {"ingress": ingress}},
+        });
+        api.put::<Service>(&serde_json::from_value(object).unwrap());
+    };
+    put(
+        json!([{"ip": "198.51.100.1", "ipMode": "VIP"}]),
+        json!(["192.0.2.0/24"]),
+    );
+    put_slice(&api, "web", &["10.128.0.2"], None);
+    let proxy = start(&api, &maps);
+    let serves = |address: &str| is(&maps, address, 80, &["10.128.0.2:8080"]);
+    eventually("the first address", || serves("198.51.100.1")).await;
+    assert_eq!(maps.frontends().entries().unwrap().len(), 2, "no node port");
+    assert_eq!(maps.source_ranges().entries().unwrap().len(), 1);
+    put(
+        json!([{"ip": "198.51.100.2"}, {"ip": "198.51.100.3", "ipMode": "Proxy"}, {"hostname": "lb.example.com"}]),
+        json!(["203.0.113.0/24", "198.51.100.0/24"]),
+    );
+    eventually("another address", || {
+        serves("198.51.100.2") && backends(&maps, "198.51.100.1", 80).is_none()
+    })
+    .await;
+    assert!(
+        backends(&maps, "198.51.100.3", 80).is_none(),
+        "the balancer's own"
+    );
+    eventually("other clients", || {
+        maps.source_ranges().entries().unwrap().len() == 2
+    })
+    .await;
+    put(json!([]), json!([]));
+    eventually("the ClusterIP alone", || {
+        maps.frontends().entries().unwrap().len() == 1 && maps.source_ranges().entries().unwrap().is_empty()
+    })
+    .await;
+    proxy.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_port_that_a_program_has_is_told() {
+    let (api, maps) = (FakeTransport::new(), maps());
+    let program = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = program.local_addr().unwrap().port();
+    put_service(&api, "web", "10.64.0.7", port);
+    let proxy = start(&api, &maps);
+    eventually("an Event", || !api.all::<Event>().is_empty()).await;
+    let event = api.all::<Event>().remove(0);
+    assert_eq!(event.reason.as_deref(), Some("NodePortInUse"));
+    assert_eq!(event.involved_object.name.as_deref(), Some("web"));
+    assert!(event.message.unwrap().contains(&format!("port {port}/TCP")));
+    eventually("the frontend all the same", || {
+        backends(&maps, "172.29.0.11", port).is_some()
+    })
+    .await;
+    proxy.stop().await;
+    // Told once: a proxy that starts anew takes nothing.
+    let proxy = start(&api, &maps);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(api.all::<Event>().len(), 1);
     proxy.stop().await;
 }
 

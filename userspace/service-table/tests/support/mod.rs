@@ -13,6 +13,7 @@ use skep_service_table::{IdState, MapOp};
 pub(crate) struct MapModel {
     pub(crate) frontends: BTreeMap<FrontendKey, FrontendValue>,
     pub(crate) source_ranges: BTreeSet<SourceRangeKey>,
+    pub(crate) node_ports: BTreeMap<u32, u64>,
     pub(crate) services: BTreeMap<ServiceId, ServiceValue>,
     pub(crate) slots: BTreeMap<u32, BackendId>,
     pub(crate) backends: BTreeMap<BackendId, BackendValue>,
@@ -34,9 +35,11 @@ impl MapModel {
             MapOp::PutSlot(slot, id) => drop(self.slots.insert(slot, id)),
             MapOp::PutService(id, value) => drop(self.services.insert(id, value)),
             MapOp::PutSourceRange(key) => assert!(self.source_ranges.insert(key), "{op:?}"),
+            MapOp::PutNodePorts(word, bits) => drop(self.node_ports.insert(word, bits)),
             MapOp::PutFrontend(key, value) => drop(self.frontends.insert(key, value)),
             MapOp::DeleteFrontend(key) => assert!(self.frontends.remove(&key).is_some(), "{op:?}"),
             MapOp::DeleteSourceRange(key) => assert!(self.source_ranges.remove(&key), "{op:?}"),
+            MapOp::DeleteNodePorts(word) => assert!(self.node_ports.remove(&word).is_some(), "{op:?}"),
             MapOp::DeleteService(id) => assert!(self.services.remove(&id).is_some(), "{op:?}"),
             MapOp::DeleteSlot(slot) => assert!(self.slots.remove(&slot).is_some(), "{op:?}"),
             MapOp::DeleteName(serial) => assert!(self.names.remove(&serial).is_some(), "{op:?}"),
@@ -48,6 +51,11 @@ impl MapModel {
         IdState {
             frontends: self.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
             source_ranges: self.source_ranges.iter().copied().collect(),
+            node_ports: self
+                .node_ports
+                .iter()
+                .map(|(word, bits)| (*word, *bits))
+                .collect(),
             services: self.services.iter().map(|(key, value)| (*key, *value)).collect(),
             slots: self.slots.iter().map(|(key, value)| (*key, *value)).collect(),
             names: self.names.iter().map(|(key, value)| (*key, *value)).collect(),
