@@ -1,6 +1,7 @@
 //! `Service`.
 
 mod columns;
+mod external;
 mod update;
 mod validate;
 
@@ -10,7 +11,9 @@ mod tests;
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ClientIPConfig, Service, ServiceSpec, SessionAffinityConfig};
+use k8s_openapi::api::core::v1::{
+    ClientIPConfig, LoadBalancerStatus, Service, ServiceSpec, SessionAffinityConfig,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
@@ -39,6 +42,7 @@ impl Kind for Service {
             .get_or_insert_default()
             .load_balancer
             .get_or_insert_default();
+        external::set_status_defaults(self);
     }
 
     fn prepare_create(&mut self) {
@@ -51,6 +55,11 @@ impl Kind for Service {
 
     fn prepare_update(&mut self, old: &Self) {
         self.status.clone_from(&old.status);
+        if !self.spec.as_ref().is_some_and(external::is_load_balancer)
+            && let Some(status) = &mut self.status
+        {
+            status.load_balancer = Some(LoadBalancerStatus::default());
+        }
         if let (Some(new), Some(old)) = (&mut self.spec, &old.spec) {
             update::carry(new, old);
         }
@@ -61,7 +70,9 @@ impl Kind for Service {
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        self.spec.as_ref().map(validate::validate).unwrap_or_default()
+        let mut errors = self.spec.as_ref().map(validate::validate).unwrap_or_default();
+        errors.extend(external::validate_status(self));
+        errors
     }
 
     fn validate_update(&self, old: &Self) -> Vec<FieldError> {
@@ -107,8 +118,7 @@ fn set_spec_defaults(spec: &mut ServiceSpec) {
             *target = IntOrString::Int(port.port);
         }
     }
-    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
-    if external || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()) {
+    if external::is_external(spec) {
         spec.external_traffic_policy
             .get_or_insert_with(|| "Cluster".to_owned());
     }

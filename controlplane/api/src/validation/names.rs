@@ -206,6 +206,23 @@ pub fn ip_address(value: &str) -> Vec<String> {
     }
 }
 
+pub fn ip_range(value: &str) -> Vec<String> {
+    let right = value.split_once('/').is_some_and(|(address, length)| {
+        let most = match address.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => 32,
+            Ok(IpAddr::V6(_)) => 128,
+            Err(_) => return false,
+        };
+        let digits = length.bytes().all(|byte| byte.is_ascii_digit());
+        digits && length.parse::<u8>().is_ok_and(|length| length <= most)
+    });
+    if right {
+        Vec::new()
+    } else {
+        vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -172,6 +172,36 @@ async fn types_change_and_ports_follow() {
 }
 
 #[tokio::test]
+async fn load_balancers_have_node_ports_unless_told_otherwise() {
+    let harness = Harness::new().await;
+    let balancer = |more: Value| {
+        let mut spec = json!({"type": "LoadBalancer"});
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let spec = create(&harness, "a", balancer(json!({}))).await.unwrap();
+    assert!(node_port(&spec) > 0);
+    assert_eq!(spec.health_check_node_port, None);
+    let without = balancer(json!({"allocateLoadBalancerNodePorts": false}));
+    let spec = create(&harness, "b", without).await.unwrap();
+    assert_eq!(node_port(&spec), 0);
+    let local = balancer(json!({"allocateLoadBalancerNodePorts": false, "externalTrafficPolicy": "Local"}));
+    let spec = create(&harness, "c", local).await.unwrap();
+    assert_eq!(node_port(&spec), 0);
+    assert!(
+        spec.health_check_node_port.unwrap() > 0,
+        "which is another matter"
+    );
+    // One that is asked for is given all the same.
+    let asked = balancer(json!({
+        "allocateLoadBalancerNodePorts": false, "ports": [{"port": 80, "nodePort": 30080}],
+    }));
+    assert_eq!(node_port(&create(&harness, "d", asked).await.unwrap()), 30080);
+}
+
+#[tokio::test]
 async fn headless_and_dual_stack() {
     let harness = Harness::new().await;
     let spec = create(&harness, "headless", json!({"clusterIP": "None"}))

@@ -88,6 +88,176 @@ fn what_users_get_wrong_is_told_as_upstream() {
 }
 
 #[test]
+fn what_only_load_balancers_have() {
+    let with = |more: Value| {
+        let mut spec = json!({"type": "LoadBalancer", "ports": [{"port": 80}]});
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        Kind::validate(&service(spec))
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let ranges = |list: Value| with(json!({"loadBalancerSourceRanges": list}));
+    assert_eq!(
+        ranges(json!(["10.0.0.0/8", " 2001:db8::/32 ", "10.1.2.3/24"])),
+        [""; 0]
+    );
+    for wrong in [
+        "10.0.0.0",
+        "10.0.0.0/33",
+        "2001:db8::/129",
+        "10.0.0.0/+8",
+        "x/8",
+        "",
+    ] {
+        let told = format!(
+            "spec.loadBalancerSourceRanges[0]: Invalid value: {wrong:?}: must be a valid CIDR value, \
+             (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+        );
+        assert_eq!(ranges(json!([wrong])), [told]);
+    }
+    assert_eq!(with(json!({"loadBalancerClass": "example.com/fast"})), [""; 0]);
+    assert_eq!(with(json!({"loadBalancerClass": "not a name"})).len(), 1);
+    for field in [
+        json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
+        json!({"loadBalancerClass": "a/b"}),
+        json!({"allocateLoadBalancerNodePorts": false}),
+    ] {
+        let name = field.as_object().unwrap().keys().next().unwrap().clone();
+        let mut field = field;
+        field["type"] = json!("NodePort");
+        let told = format!("spec.{name}: Forbidden: may only be used when `type` is 'LoadBalancer'");
+        assert_eq!(with(field), [told]);
+    }
+    assert_eq!(
+        with(json!({"type": "ClusterIP", "externalTrafficPolicy": "Local"})),
+        [
+            r#"spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible services"#
+        ]
+    );
+    let exposed =
+        json!({"type": "ClusterIP", "externalTrafficPolicy": "Local", "externalIPs": ["192.0.2.1"]});
+    assert_eq!(with(exposed), [""; 0]);
+    assert_eq!(
+        with(json!({"healthCheckNodePort": 30000})),
+        [
+            "spec.healthCheckNodePort: Invalid value: 30000: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        ]
+    );
+    assert_eq!(
+        with(json!({"healthCheckNodePort": 30000, "externalTrafficPolicy": "Local"})),
+        [""; 0]
+    );
+}
+
+#[test]
+fn load_balancers_update_what_may_change_and_leave_nothing_behind() {
+    let spec = json!({"type": "LoadBalancer", "loadBalancerClass": "a/b", "externalTrafficPolicy": "Local",
+        "healthCheckNodePort": 30001, "ports": [{"port": 80}]});
+    let mut old = service(spec.clone());
+    old.status = serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})).unwrap();
+    old.set_defaults();
+    let ingress = |service: &Service| {
+        let status = service.status.clone().unwrap().load_balancer.unwrap();
+        serde_json::to_value(status.ingress).unwrap()
+    };
+    assert_eq!(ingress(&old), json!([{"ip": "192.0.2.1", "ipMode": "VIP"}]));
+    for (field, value, told) in [
+        (
+            "loadBalancerClass",
+            json!("c/d"),
+            r#"spec.loadBalancerClass: Invalid value: "c/d": may not change once set"#,
+        ),
+        (
+            "loadBalancerClass",
+            json!(null),
+            "spec.loadBalancerClass: Invalid value: null: may not change once set",
+        ),
+        (
+            "healthCheckNodePort",
+            json!(30002),
+            "spec.healthCheckNodePort: Invalid value: 30002: field is immutable",
+        ),
+    ] {
+        let mut spec = spec.clone();
+        spec[field] = value;
+        let mut new = service(spec);
+        new.prepare_update(&old);
+        let errors: Vec<String> = Kind::validate_update(&new, &old)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(errors, [told]);
+    }
+    let mut plain = spec;
+    plain["type"] = json!("ClusterIP");
+    let mut plain = service(plain);
+    plain.prepare_update(&old);
+    assert_eq!(Kind::validate(&plain), []);
+    assert_eq!(ingress(&plain), json!(null));
+    let left = plain.spec.unwrap();
+    assert_eq!(
+        (left.load_balancer_class, left.health_check_node_port),
+        (None, None)
+    );
+    assert_eq!(
+        (
+            left.external_traffic_policy,
+            left.allocate_load_balancer_node_ports
+        ),
+        (None, None)
+    );
+}
+
+#[test]
+fn load_balancer_status_is_checked() {
+    let of = |kind: &str, ingress: Value| {
+        let value = json!({"metadata": {"name": "web"}, "spec": {"type": kind, "ports": [{"port": 80}]},
+            "status": {"loadBalancer": {"ingress": [ingress]}}});
+        let mut service: Service = serde_json::from_value(value).unwrap();
+        service.set_defaults();
+        Kind::validate(&service)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    for right in [
+        json!({"ip": "192.0.2.1"}),
+        json!({"ip": "2001:db8::1", "ipMode": "Proxy"}),
+        json!({"hostname": "lb.example.com"}),
+    ] {
+        assert_eq!(of("LoadBalancer", right), [""; 0]);
+    }
+    let path = "status.loadBalancer.ingress[0]";
+    for (wrong, told) in [
+        (
+            json!({"ip": "x"}),
+            r#".ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
+        ),
+        (
+            json!({"ip": "192.0.2.1", "ipMode": "No"}),
+            r#".ipMode: Unsupported value: "No": supported values: "Proxy", "VIP""#,
+        ),
+        (
+            json!({"hostname": "a", "ipMode": "VIP"}),
+            ".ipMode: Forbidden: may not be specified when `ip` is not set",
+        ),
+        (
+            json!({"hostname": "192.0.2.1"}),
+            r#".hostname: Invalid value: "192.0.2.1": must be a DNS name, not an IP address"#,
+        ),
+    ] {
+        assert_eq!(of("LoadBalancer", wrong), [format!("{path}{told}")]);
+    }
+    assert_eq!(
+        of("NodePort", json!({"hostname": "a"})),
+        [r#"status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is "LoadBalancer""#]
+    );
+}
+
+#[test]
 fn updates_keep_what_was_allocated() {
     let old = service(
         json!({"type": "NodePort", "clusterIP": "10.0.0.1", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",

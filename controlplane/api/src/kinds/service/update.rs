@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 
+use super::external;
 use crate::error::FieldError;
 
 fn kind(spec: &ServiceSpec) -> &str {
@@ -16,10 +17,6 @@ fn has_node_ports(spec: &ServiceSpec) -> bool {
     matches!(kind(spec), "NodePort" | "LoadBalancer")
 }
 
-fn health_checked(spec: &ServiceSpec) -> bool {
-    kind(spec) == "LoadBalancer" && spec.external_traffic_policy.as_deref() == Some("Local")
-}
-
 /// Takes over from the old state what was allocated, where the new one does not say otherwise; drops what the new
 /// type has not.
 pub(super) fn carry(new: &mut ServiceSpec, old: &ServiceSpec) {
@@ -29,17 +26,22 @@ pub(super) fn carry(new: &mut ServiceSpec, old: &ServiceSpec) {
     } else {
         release_ports(new, old);
     }
-    if !health_checked(new) {
+    if !external::is_health_checked(new) {
         if new.health_check_node_port == old.health_check_node_port {
             new.health_check_node_port = None;
         }
     } else if new.health_check_node_port.unwrap_or(0) == 0 {
         new.health_check_node_port = old.health_check_node_port;
     }
-    if kind(new) != "LoadBalancer" && kind(old) == "LoadBalancer" {
-        new.allocate_load_balancer_node_ports = None;
+    if !external::is_load_balancer(new) && external::is_load_balancer(old) {
+        if new.allocate_load_balancer_node_ports == old.allocate_load_balancer_node_ports {
+            new.allocate_load_balancer_node_ports = None;
+        }
+        if new.load_balancer_class == old.load_balancer_class {
+            new.load_balancer_class = None;
+        }
     }
-    if !has_node_ports(new) && has_node_ports(old) && new.external_ips.as_ref().is_none_or(Vec::is_empty) {
+    if !external::is_external(new) && external::is_external(old) {
         new.external_traffic_policy = None;
     }
 }
@@ -122,6 +124,7 @@ fn release_ports(new: &mut ServiceSpec, old: &ServiceSpec) {
 
 pub(super) fn validate(new: &ServiceSpec, old: &ServiceSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    external::validate_update(&mut errors, new, old);
     if !has_address(new) || !has_address(old) {
         return errors;
     }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::external;
 use crate::error::{FieldError, FieldPath};
 use crate::validation::{fields, meta, names};
 
@@ -24,6 +25,7 @@ pub(super) fn validate(spec: &ServiceSpec) -> Vec<FieldError> {
     validate_ports(&mut errors, ports, kind, &path.child("ports"));
     errors.extend(meta::labels(spec.selector.as_ref(), &path.child("selector")));
     validate_addresses(&mut errors, spec, kind, headless, &path);
+    external::validate(&mut errors, spec, &path);
     fields::one_of(
         &mut errors,
         &path.child("sessionAffinity"),
