@@ -31,10 +31,6 @@ pub fn node_ports_of(word: u32, bits: u64) -> impl Iterator<Item = (Protocol, u1
         1 => Protocol::UDP,
         _ => Protocol::SCTP,
     };
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "WORDS_PER_PROTOCOL words of WORD_BITS are 65,536"
-    )]
     let first = (word % WORDS_PER_PROTOCOL) as u16 * WORD_BITS;
     let set = (0..WORD_BITS).filter(move |bit| bits & 1 << bit != 0);
     set.map(move |bit| (protocol, first + bit))

@@ -175,7 +175,7 @@ fn open<W: PacketWorld>(world: &W, header: &Header, now_s: u32, value: &mut Flow
     if frontend.flags.contains(FrontendFlags::RESTRICTED)
         && !world.in_source_ranges(frontend.service, &key.source)
     {
-        return Err(Verdict::Drop(Counter::DropSourceRange));
+        return Err(Counter::DropSourceRange.into());
     }
     if key.protocol == Protocol::TCP && !header.is_tcp_opening() {
         return Err(refuse(world, &frontend, Counter::PacketStray, Counter::DropStray));

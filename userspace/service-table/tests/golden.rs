@@ -135,6 +135,11 @@ pub(crate) fn describe(maps: &MapModel) -> String {
         )
         .unwrap();
     }
+    describe_backends(&mut text, maps);
+    text
+}
+
+fn describe_backends(text: &mut String, maps: &MapModel) {
     for (id, value) in &maps.backends {
         let flags = [
             (BackendFlags::LOCAL, ", local"),
@@ -153,5 +158,4 @@ pub(crate) fn describe(maps: &MapModel) -> String {
         )
         .unwrap();
     }
-    text
 }

@@ -38,6 +38,7 @@ impl RunningProxy {
             node_addresses: addresses.to_vec(),
             node_local: Vec::new(),
             health: ([127, 0, 0, 1], 0).into(),
+            restrict_node_ports: false,
         };
         let running = skep_service_proxy::run(client, maps, config, metrics, shutdown.clone());
         Self {

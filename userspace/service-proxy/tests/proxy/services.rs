@@ -53,24 +53,6 @@ async fn services_reach_the_maps_and_follow_their_endpoints() {
         is(&maps, "172.29.0.99", 30080, &["10.128.0.3:8080"])
     })
     .await;
-    let hinted =
-        |address: &str, zone: &str| json!({"addresses": [address], "hints": {"forZones": [{"name": zone}]}});
-    let slice = json!({
-        "metadata": {"namespace": "default", "name": "web-a", "labels": {"kubernetes.io/service-name": "web"}},
-        "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
-        "endpoints": [hinted("10.128.0.3", "b"), hinted("10.128.0.4", "a")],
-    });
-    api.put::<EndpointSlice>(&serde_json::from_value(slice).unwrap());
-    eventually("the endpoints of all zones", || {
-        is(&maps, "10.64.0.7", 80, &["10.128.0.3:8080", "10.128.0.4:8080"])
-    })
-    .await;
-    let node = json!({"metadata": {"name": "node1", "labels": {"topology.kubernetes.io/zone": "b"}}});
-    api.put::<Node>(&serde_json::from_value(node).unwrap());
-    eventually("those of the node's zone", || {
-        is(&maps, "10.64.0.7", 80, &["10.128.0.3:8080"])
-    })
-    .await;
     api.remove::<Service>(&ObjectKey {
         namespace: "default".to_owned(),
         name: "web".to_owned(),
@@ -94,6 +76,32 @@ async fn services_reach_the_maps_and_follow_their_endpoints() {
         1.0
     );
     assert!(proxy.metric("kubeproxy_sync_partial_proxy_rules_duration_seconds_count") >= 3.0);
+    proxy.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_zone_of_the_node_decides_among_hinted_endpoints() {
+    let (api, maps) = (FakeTransport::new(), maps());
+    put_service(&api, "web", "10.64.0.7", 0);
+    let proxy = start(&api, &maps);
+    let hinted =
+        |address: &str, zone: &str| json!({"addresses": [address], "hints": {"forZones": [{"name": zone}]}});
+    let slice = json!({
+        "metadata": {"namespace": "default", "name": "web-a", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
+        "endpoints": [hinted("10.128.0.3", "b"), hinted("10.128.0.4", "a")],
+    });
+    api.put::<EndpointSlice>(&serde_json::from_value(slice).unwrap());
+    eventually("the endpoints of all zones", || {
+        is(&maps, "10.64.0.7", 80, &["10.128.0.3:8080", "10.128.0.4:8080"])
+    })
+    .await;
+    let node = json!({"metadata": {"name": "node1", "labels": {"topology.kubernetes.io/zone": "b"}}});
+    api.put::<Node>(&serde_json::from_value(node).unwrap());
+    eventually("those of the node's zone", || {
+        is(&maps, "10.64.0.7", 80, &["10.128.0.3:8080"])
+    })
+    .await;
     proxy.stop().await;
 }
 
