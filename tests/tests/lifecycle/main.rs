@@ -67,9 +67,22 @@ fn up_status_down() -> Result<()> {
     for word in ["node1", "Ready", "connect4", "eth0", "FRONTENDS", "DNS"] {
         ensure!(shown.contains(word), "status does not show {word}:\n{shown}");
     }
+    left_by_its_reader()?;
     cluster.stop()?;
     let left = traces("life")?;
     ensure!(left.is_empty(), "left behind:\n{left}");
+    Ok(())
+}
+
+/// `skep status | head` ends with `head`.
+fn left_by_its_reader() -> Result<()> {
+    let piped = "\"$1\" status --name life | true";
+    let output = Command::new("sh")
+        .args(["-c", piped, "sh"])
+        .arg(skep_binary())
+        .output()?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(said.is_empty(), "status without a reader said {said}");
     Ok(())
 }
 

@@ -5,11 +5,13 @@ use owo_colors::{OwoColorize as _, Stream};
 use skep_cluster::{Finding, Severity, examine};
 use skep_loader::features;
 
+use crate::output::print;
+
 pub(super) fn run() -> Result<()> {
     let mut findings = examine();
     findings.extend(kernel_features());
     for finding in &findings {
-        print(finding);
+        show(finding)?;
     }
     let missing = findings
         .iter()
@@ -18,8 +20,7 @@ pub(super) fn run() -> Result<()> {
     if missing > 0 {
         bail!("{missing} thing(s) are missing without which a cluster cannot run");
     }
-    println!("\nThis machine can run Skep.");
-    Ok(())
+    Ok(print("\nThis machine can run Skep.\n")?)
 }
 
 /// What the kernel's BPF can do, asked of the kernel itself.
@@ -55,7 +56,7 @@ fn kernel_features() -> Vec<Finding> {
     findings.collect()
 }
 
-fn print(finding: &Finding) {
+fn show(finding: &Finding) -> Result<()> {
     let mark = match finding.severity {
         Severity::Good => "✓"
             .if_supports_color(Stream::Stdout, |text| text.green())
@@ -67,8 +68,9 @@ fn print(finding: &Finding) {
             .if_supports_color(Stream::Stdout, |text| text.red())
             .to_string(),
     };
-    println!("{mark} {}: {}", finding.what, finding.seen);
+    print(&format!("{mark} {}: {}\n", finding.what, finding.seen))?;
     if let Some(remedy) = &finding.remedy {
-        println!("    {remedy}");
+        print(&format!("    {remedy}\n"))?;
     }
+    Ok(())
 }

@@ -8,15 +8,15 @@ use skep_loader::{Dataplane, DataplaneStatus, LinkTarget, ProgramStatus};
 
 use super::place::Pinned;
 use super::{Named, block_on};
-use crate::output::{bad, bold, bytes, good, table};
+use crate::output::{bad, bold, bytes, good, print, table};
 
 pub(super) fn run(named: &Named) -> Result<()> {
     let record = named.cluster().record()?;
     block_on(server(&record))??;
     for node in &record.plan.nodes {
-        println!("\n{}", bold(&format!("Node {}", node.name)));
-        dataplane(node);
-        dns(&record, node);
+        print(&format!("\n{}\n", bold(&format!("Node {}", node.name))))?;
+        dataplane(node)?;
+        dns(&record, node)?;
     }
     Ok(())
 }
@@ -24,12 +24,16 @@ pub(super) fn run(named: &Named) -> Result<()> {
 async fn server(record: &Record) -> Result<()> {
     let plan = &record.plan;
     let client = Client::from_kubeconfig(plan.kubeconfig())?;
-    println!("{}", bold(&format!("Cluster {}", plan.name)));
-    println!("  API server  {}  {}", plan.api_url(), process(record, "server"));
+    print(&format!("{}\n", bold(&format!("Cluster {}", plan.name))))?;
+    print(&format!(
+        "  API server  {}  {}\n",
+        plan.api_url(),
+        process(record, "server")
+    ))?;
     match client.get_raw("/readyz").await {
-        Ok(_) => println!("  ready       {}", good("yes")),
+        Ok(_) => print(&format!("  ready       {}\n", good("yes")))?,
         Err(error) => {
-            println!("  ready       {}", bad(&format!("no: {error}")));
+            print(&format!("  ready       {}\n", bad(&format!("no: {error}"))))?;
             return Ok(());
         }
     }
@@ -57,18 +61,18 @@ async fn server(record: &Record) -> Result<()> {
             process(record, &format!("containerd-{}", node.name)),
         ]);
     }
-    println!("{table}");
+    print(&format!("{table}\n"))?;
     Ok(())
 }
 
-fn dataplane(node: &NodePlan) {
+fn dataplane(node: &NodePlan) -> Result<()> {
     match Dataplane::inspect(&Pinned::of(node).pin_dir) {
         Ok(status) => show(&status),
-        Err(error) => println!("  dataplane  {}", bad(&error.to_string())),
+        Err(error) => Ok(print(&format!("  dataplane  {}\n", bad(&error.to_string())))?),
     }
 }
 
-fn show(status: &DataplaneStatus) {
+fn show(status: &DataplaneStatus) -> Result<()> {
     // The kernel counts runs only while it is asked to; a column of zeroes would say that nothing runs.
     let counted = status.programs.iter().any(|program| program.run_count > 0);
     let header = ["PROGRAM", "ATTACHED TO", "VERIFIED", "RUNS", "NS/RUN"];
@@ -93,9 +97,9 @@ fn show(status: &DataplaneStatus) {
         }
         programs.add_row(row);
     }
-    println!("{programs}");
+    print(&format!("{programs}\n"))?;
     if !counted {
-        println!("  (sysctl kernel.bpf_stats_enabled=1 makes the kernel count runs and their time)");
+        print("  (sysctl kernel.bpf_stats_enabled=1 makes the kernel count runs and their time)\n")?;
     }
     let mut maps = table(&["MAP", "ENTRIES", "CAPACITY", "FILL", "MEMORY"], &[1, 2, 3, 4]);
     for map in &status.maps {
@@ -108,14 +112,15 @@ fn show(status: &DataplaneStatus) {
             bytes(map.memory_bytes),
         ]);
     }
-    println!("{maps}");
+    print(&format!("{maps}\n"))?;
     let mut counters = table(&["COUNTER", "COUNT"], &[1]);
     for counter in status.counters.iter().filter(|counter| counter.count > 0) {
         counters.add_row([counter.counter.name().to_owned(), counter.count.to_string()]);
     }
     if !counters.is_empty() {
-        println!("{counters}");
+        print(&format!("{counters}\n"))?;
     }
+    Ok(())
 }
 
 fn target(program: &ProgramStatus) -> String {
@@ -127,14 +132,12 @@ fn target(program: &ProgramStatus) -> String {
     }
 }
 
-fn dns(record: &Record, node: &NodePlan) {
-    match record.ask_dns(node) {
-        Ok(address) => println!(
-            "  DNS        {}",
-            good(&format!("kubernetes.default.svc is {address}"))
-        ),
-        Err(error) => println!("  DNS        {}", bad(&error.to_string())),
-    }
+fn dns(record: &Record, node: &NodePlan) -> Result<()> {
+    let answer = match record.ask_dns(node) {
+        Ok(address) => good(&format!("kubernetes.default.svc is {address}")),
+        Err(error) => bad(&error.to_string()),
+    };
+    Ok(print(&format!("  DNS        {answer}\n"))?)
 }
 
 fn process(record: &Record, name: &str) -> String {
